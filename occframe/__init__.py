@@ -1,0 +1,76 @@
+"""occframe: a plugin-based framework for face recognition that survives occlusion."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from occframe.hookspecs import API_VERSION, hookimpl
+
+if TYPE_CHECKING:
+    from occframe.component import (
+        AlignerBlock,
+        BackboneBlock,
+        BuildContext,
+        Config,
+        DataRef,
+        DatasetBlock,
+        DetectorBlock,
+        EmbeddingsRef,
+        EvaluationRef,
+        GeneratorBlock,
+        HitsRef,
+        IndexRef,
+        LossBlock,
+        MatcherBlock,
+        ModelRef,
+        OcclusionBlock,
+        ProtocolBlock,
+    )
+    from occframe.errors import ConfigError, Interrupted, OccframeError, PluginError
+    from occframe.step import Artefact, StepConfig, StepContext, StepOutcome
+    from occframe.types import (
+        AlignedFace,
+        Backbone,
+        BackboneOutput,
+        Curve,
+        DetectedFace,
+        EmbeddingTable,
+        FaceBatch,
+        FeatureInfo,
+        Hits,
+        ImageSpec,
+        Mistake,
+        Occluded,
+        ProtocolResult,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "occframe.component": (
+        "AlignerBlock BackboneBlock BuildContext Config DataRef DatasetBlock DetectorBlock EmbeddingsRef EvaluationRef "
+        "GeneratorBlock HitsRef IndexRef LossBlock MatcherBlock ModelRef OcclusionBlock ProtocolBlock"
+    ),
+    "occframe.errors": "ConfigError Interrupted OccframeError PluginError",
+    "occframe.step": "Artefact StepConfig StepContext StepOutcome",
+    "occframe.types": (
+        "AlignedFace Backbone BackboneOutput Curve DetectedFace EmbeddingTable FaceBatch FeatureInfo Hits ImageSpec "
+        "Mistake Occluded ProtocolResult"
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [  # noqa: PLE0604
+    "API_VERSION",
+    "__version__",
+    "hookimpl",
+    *sorted(_HOME_OF),
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public types load on first use (PEP 562): a plugin that only registers does not pay for pydantic."""
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,192 @@
+"""How configuration names a component, and how a component is built from its block.
+
+A block is written ``{use: NAME, option: value, …}`` (or just ``NAME``) and validated against the component's own
+pydantic model. Configuration models declare fields of the block types below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from occframe.errors import PluginError
+
+if TYPE_CHECKING:
+    from occframe.plugins import PluginRegistry
+    from occframe.types import ImageSpec
+
+
+class Config(BaseModel):
+    """Base of every configuration model: unknown keys are errors, values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ComponentBlock(BaseModel):
+    """A validated ``use:`` block. ``config`` is an instance of the component's own model.
+
+    Validation needs ``context={"registry": PluginRegistry}``. Serialises back to the flat form it is written in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str]
+
+    use: str
+    owner: str = ""  # the distribution that provides it; filled in by validation
+    config: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raw = {"use": raw}
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("use"), str):
+            raise PydanticCustomError(
+                "component_block", "a {kind} is written `use: NAME` with its options beside it", {"kind": cls.kind}
+            )
+        envelope = set(cls.model_fields) - {"config", "owner"}
+        options = {key: value for key, value in raw.items() if key not in envelope}
+        return {key: raw[key] for key in raw if key in envelope} | {"config": options}
+
+    @field_validator("config", mode="plain")
+    @classmethod
+    def _validate_options(cls, options: Any, info: ValidationInfo) -> Any:
+        registry: PluginRegistry = (info.context or {})["registry"]
+        if "use" not in info.data:
+            return None
+        try:
+            component = registry.find(cls.kind, info.data["use"])
+            model = component.load_config()
+        except PluginError as error:
+            raise PydanticCustomError("plugin", "{message}", {"message": error.message, "remedy": error.remedy}) from None
+        return model.model_validate(options, context=info.context)
+
+    @model_validator(mode="after")
+    def _name_owner(self, info: ValidationInfo) -> ComponentBlock:
+        registry: PluginRegistry = (info.context or {})["registry"]
+        object.__setattr__(self, "owner", registry.find(self.kind, self.use).owner)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        flat = handler(self)
+        flat.pop("owner"), flat.pop("config")
+        return flat | (self.config.model_dump(mode="json") if self.config is not None else {})
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"$ref": f"#/$defs/{cls.kind}-block", "title": cls.kind}
+
+
+class DatasetBlock(ComponentBlock):
+    kind = "dataset"
+
+
+class DetectorBlock(ComponentBlock):
+    kind = "detector"
+
+
+class AlignerBlock(ComponentBlock):
+    kind = "aligner"
+
+
+class OcclusionBlock(ComponentBlock):
+    kind = "occlusion"
+
+
+class BackboneBlock(ComponentBlock):
+    kind = "backbone"
+
+
+class LossBlock(ComponentBlock):
+    kind = "loss"
+    weight: float = Field(1.0, description="factor of this term in the sum")
+
+
+class GeneratorBlock(ComponentBlock):
+    kind = "generator"
+
+
+class MatcherBlock(ComponentBlock):
+    kind = "matcher"
+
+
+class ProtocolBlock(ComponentBlock):
+    kind = "protocol"
+
+
+class Reference(str):
+    """The name of something that the ``data`` section or an earlier step provides: ``faces``, ``faces.train``, ``recogniser``.
+
+    A value with a slash is the directory of a step in another run, e.g. ``runs/quickstart/recogniser``.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def is_external(self) -> bool:
+        return "/" in self
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+
+
+class DataRef(Reference):
+    kind = "dataset"
+
+
+class ModelRef(Reference):
+    kind = "model"
+
+
+class EmbeddingsRef(Reference):
+    kind = "embeddings"
+
+
+class IndexRef(Reference):
+    kind = "index"
+
+
+class HitsRef(Reference):
+    kind = "hits"
+
+
+class EvaluationRef(Reference):
+    kind = "evaluation"
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What a factory may learn beyond its own configuration. None where the caller does not know it.
+
+    device: a torch device string. seed: of this run and step. num_identities: training classes.
+    embedding_dim: D of the backbone a loss term sits on. image_spec: of the model that will see the images.
+    """
+
+    registry: PluginRegistry
+    device: str = "cpu"
+    seed: int = 0
+    num_identities: int | None = None
+    embedding_dim: int | None = None
+    image_spec: ImageSpec | None = None
+
+    def build(self, block: ComponentBlock, **known: Any) -> Any:
+        """Build the component a block names; ``known`` replaces fields of this context for it."""
+        component = self.registry.find(block.kind, block.use)
+        return component.load_factory()(block.config, replace(self, **known))

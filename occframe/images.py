@@ -1,0 +1,33 @@
+"""From stored pixels to what a model was trained to see. Runs on the device, after the transfer of uint8."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from occframe.errors import OccframeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from occframe.types import ImageSpec
+
+
+def to_model_input(images: Tensor, spec: ImageSpec) -> Tensor:
+    """``(x / 255 - mean) / std`` in the colour order of ``spec``.
+
+    images: [B, 3, H, W] RGB, uint8 0..255 or float 0..1 (gradients flow through). Returns float32 [B, 3, H, W].
+    Raises OccframeError where H x W is not the spec's: resizing is the loader's business and never silent.
+    """
+    if images.shape[1:] != (3, spec.height, spec.width):
+        raise OccframeError(
+            f"the model takes [B, 3, {spec.height}, {spec.width}] images, these are {list(images.shape)}",
+            remedy="load them with the model's ImageSpec, or align them to its size",
+        )
+    if spec.colour == "BGR":
+        images = images.flip(1)
+    scale = 255.0 if images.dtype == torch.uint8 else 1.0
+    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1) * scale
+    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1) * scale
+    return (images.float() - mean) / std

@@ -1,0 +1,74 @@
+"""Files on any fsspec URL: joining, reading, and writing that leaves the old file or the new one, never half."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from occframe.errors import OccframeError
+
+
+def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL and the path in it. Raises OccframeError for an unknown or uninstalled protocol."""
+    try:
+        return fsspec.core.url_to_fs(str(url))  # type: ignore[no-any-return]
+    except (ImportError, ValueError) as error:
+        raise OccframeError(f"cannot open {url}: {error}", remedy="check the URL, or install what it names") from error
+
+
+def join(url: str, *parts: str) -> str:
+    return "/".join([str(url).rstrip("/"), *parts])
+
+
+def local_path(url: str) -> Path | None:
+    """The path of a URL on this machine's disk, None for anything remote."""
+    fs, path = filesystem(url)
+    return Path(path) if "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol) else None
+
+
+def exists(url: str) -> bool:
+    fs, path = filesystem(url)
+    return bool(fs.exists(path))
+
+
+def make_dirs(url: str) -> None:
+    fs, path = filesystem(url)
+    fs.makedirs(path, exist_ok=True)
+
+
+def read_bytes(url: str) -> bytes:
+    fs, path = filesystem(url)
+    return bytes(fs.cat_file(path))
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write whole or not at all: aside, synced and renamed on a local disk; one put elsewhere."""
+    path = local_path(url)
+    if path is None:
+        fs, remote = filesystem(url)
+        fs.pipe_file(remote, data)
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OccframeError(
+            f"cannot write {path}: {error.strerror}", remedy="free some space or choose another run_dir, then run again"
+        ) from error
+
+
+def read_json(url: str) -> Any:
+    return json.loads(read_bytes(url))
+
+
+def write_json(url: str, value: Any) -> None:
+    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,274 @@
+"""The data that flows between components, and the protocols a component of each kind fulfils.
+
+Nothing here imports torch: annotations are strings, so that configuration and plugin listing stay light.
+Shapes use B images, C channels, H x W pixels, D embedding dimensions, N rows, Q queries, k results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from occframe.step import StepContext, StepOutcome
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a model was trained to see. Checked wherever images meet a model: RGB/BGR confusion is silent otherwise.
+
+    A model input is ``(x / 255 - mean) / std`` with ``x`` in 0..255 and channels in ``colour`` order.
+    """
+
+    height: int = 112
+    width: int = 112
+    colour: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One of the feature maps a backbone gives, as timm's ``feature_info``: ``[B, channels, H/stride, W/stride]``."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class FaceBatch:
+    """A batch of aligned faces.
+
+    images: Tensor [B, 3, H, W], RGB; uint8 0..255 as loaders give it, or float 0..1.
+    index: Tensor [B] int64, the row of each image in its data set.
+    identities: Tensor [B] int64, class labels 0..num_identities-1 in training, else None.
+    landmarks: Tensor [B, 5, 2] float32, (x, y) pixels: left eye, right eye, nose, left and right mouth corner
+        as seen in the picture; None where the data set has none.
+    mask: Tensor [B, 1, H, W] float32, occlusion alpha 0..1, or None where nothing was occluded on purpose.
+    clean: Tensor like ``images`` before occlusion, where a step keeps it, else None.
+    """
+
+    images: Tensor
+    index: Tensor
+    identities: Tensor | None = None
+    landmarks: Tensor | None = None
+    mask: Tensor | None = None
+    clean: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Occluded:
+    """What an occlusion generator returns.
+
+    images: Tensor [B, 3, H, W], dtype, device and value range of the input.
+    mask: Tensor [B, 1, H, W] float32, alpha 0..1; a pixel with alpha 0 is bit-identical to the input.
+    parts: named alpha masks of the same shape (for glasses: ``frame``, ``lens``, ``shadow``), where they exist.
+    """
+
+    images: Tensor
+    mask: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackboneOutput:
+    """embedding: Tensor [B, D] float, not normalised. features: maps as ``feature_info`` declares. extras: by name."""
+
+    embedding: Tensor
+    features: Sequence[Tensor] = ()
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """ids: N unique strings. subjects: N identity labels. vectors: array [N, D] float32, L2-normalised."""
+
+    ids: Sequence[str]
+    subjects: Sequence[str]
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Search results for Q queries.
+
+    scores: array [Q, k] float32, cosine, descending; -inf where fewer than k exist.
+    ids: array [Q, k] of str (object dtype); "" where fewer than k exist. Equal scores are ordered by id.
+    """
+
+    scores: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """box: (x, y, width, height) pixels. landmarks: array [5, 2] float32 pixels. score: 0..1."""
+
+    box: tuple[float, float, float, float]
+    landmarks: np.ndarray
+    score: float
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """image: array [H, W, 3] uint8 RGB. landmarks: array [5, 2] float32, pixels of the aligned image.
+
+    transform: array [2, 3] float64, source pixel -> aligned pixel.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    transform: np.ndarray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart. x, y: arrays of equal length."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One error worth looking at. kind: "false reject" (a genuine pair scored low) or "false accept"."""
+
+    kind: Literal["false reject", "false accept"]
+    reference_id: str
+    probe_id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """metrics: headline figures by name, fractions 0..1 unless the name carries a unit. notes: what a reader must know.
+
+    curves: by chart name ("ROC", "CMC"), each one curve. mistakes: worst first. counts: pairs, probes, folds ….
+    """
+
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    mistakes: Sequence[Mistake] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+# --- what a component of each kind is ---------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Faces with identities. Row numbers are positions in ``ids``; nothing is decoded until ``read``.
+
+    landmarks: array [N, 5, 2] float32 pixels, NaN rows where unknown; None where the set has none.
+    attributes: further columns by name, arrays of length N.
+    blocks: row ranges that are cheap to read together (Parquet row groups); one range where there is no difference.
+    aligned: True if every image is already a face crop aligned to the ArcFace template.
+    """
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def subjects(self) -> Sequence[str]: ...
+    @property
+    def landmarks(self) -> np.ndarray | None: ...
+    @property
+    def attributes(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def blocks(self) -> Sequence[range]: ...
+    @property
+    def aligned(self) -> bool: ...
+
+    def read(self, rows: Sequence[int]) -> list[bytes | np.ndarray]:
+        """Encoded picture bytes, or decoded arrays [H, W, 3] uint8 RGB, in the order of ``rows``. Thread-safe."""
+
+    def fingerprint(self) -> str:
+        """A short text that changes when ids, identities or pictures change; cheap enough to ask before every run."""
+
+
+class OcclusionGenerator(Protocol):
+    """Occludes batches. ``sample`` draws, ``apply`` is pure: the split gives replay, and batching on any device."""
+
+    def sample(self, batch: FaceBatch, seeds: Tensor) -> Any:
+        """Draw parameters, one seed (int64) an image; image i depends on seeds[i] and its own content only.
+
+        Returns a plain structure (dataclass or dict of tensors, numbers and strings) whose first axis is the image.
+        """
+
+    def apply(self, images: Tensor, params: Any) -> Occluded:
+        """images: Tensor [B, 3, H, W], uint8 0..255 or float 0..1, RGB; left unchanged."""
+
+
+class Backbone(Protocol):
+    """A ``torch.nn.Module``, images -> BackboneOutput.
+
+    image_spec: what it must be fed. embedding_dim: D. feature_info: of the maps in ``BackboneOutput.features``.
+    With capability ``split`` also ``forward_features(x) -> list of maps`` (deepest last) and
+    ``forward_head(map) -> Tensor [B, D]``.
+    """
+
+    image_spec: ImageSpec
+    embedding_dim: int
+    feature_info: Sequence[FeatureInfo]
+
+    def __call__(self, images: Tensor) -> BackboneOutput: ...
+
+
+class LossTerm(Protocol):
+    """A ``torch.nn.Module`` that may own parameters (class centres), (output, batch) -> scalar Tensor.
+
+    needs: what must be there besides the embedding: any of "identities", "landmarks", "mask", "clean", or a key of
+    ``BackboneOutput.extras`` written "extras.<key>". Checked before the first step.
+    """
+
+    needs: frozenset[str]
+
+    def __call__(self, output: BackboneOutput, batch: FaceBatch) -> Tensor: ...
+
+
+class Generator(Protocol):
+    """A ``torch.nn.Module``, images Tensor [B, 3, H, W] in -1..1 -> images of the same shape and range."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def discriminator(self) -> Any:
+        """The ``nn.Module`` that this generator is trained against."""
+
+
+class Matcher(Protocol):
+    """Searches embeddings by cosine. Ids are the caller's strings, vectors array [N, D] float32 or float16, normalised."""
+
+    def add(self, ids: Sequence[str], vectors: np.ndarray) -> None: ...
+    def remove(self, ids: Sequence[str]) -> None: ...
+    def search(self, queries: np.ndarray, k: int) -> Hits: ...
+    def save(self, url: str) -> None: ...
+    def load(self, url: str) -> None: ...
+    def __len__(self) -> int: ...
+
+
+class Detector(Protocol):
+    def detect(self, image: np.ndarray) -> list[DetectedFace]:
+        """image: array [H, W, 3] uint8 RGB. Faces, best first."""
+
+
+class Aligner(Protocol):
+    def align(self, image: np.ndarray, landmarks: np.ndarray) -> AlignedFace:
+        """image: array [H, W, 3] uint8 RGB; landmarks: array [5, 2] pixels."""
+
+
+class EvaluationProtocol(Protocol):
+    """Turns embeddings into figures. ``reference`` is enrolled, ``probe`` is compared with it."""
+
+    def evaluate(self, reference: EmbeddingTable, probe: EmbeddingTable, hits: Hits | None) -> ProtocolResult:
+        """hits: of ``probe``'s rows searched in ``reference``, where a search step ran; the same table may stand on
+        both sides, then a row is never compared with itself."""
+
+
+class PipelineStep(Protocol):
+    def run(self, context: StepContext) -> StepOutcome: ...
