@@ -6,9 +6,10 @@ pydantic model. Configuration models declare fields of the block types below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -16,13 +17,15 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from occframe.errors import PluginError
 
@@ -31,10 +34,45 @@ if TYPE_CHECKING:
     from occframe.types import ImageSpec
 
 
+def _suggest_keys(cls: type[BaseModel], value: Any, handler: Callable[[Any], Any]) -> Any:
+    """Turn pydantic's "extra inputs are not permitted" into a message with near names."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        details = [_with_suggestion(item, cls) for item in error.errors(include_url=False)]
+        raise ValidationError.from_exception_data(error.title, details) from None
+
+
+def _with_suggestion(item: ErrorDetails, cls: type[BaseModel]) -> InitErrorDetails:
+    kind: str | PydanticCustomError = item["type"]
+    context = item.get("ctx") or {}
+    if kind == "extra_forbidden" and len(item["loc"]) == 1:
+        key, options = str(item["loc"][0]), list(cls.model_fields)
+        near = get_close_matches(key, options, n=1)
+        remedy = f"did you mean `{near[0]}`?" if near else f"options: {', '.join(options)}" if options else None
+        kind = PydanticCustomError("unknown_key", "unknown option `{key}`", {"key": key, "remedy": remedy})
+    elif kind not in _KNOWN_ERRORS:
+        # Braces of the finished message must not be read as a template again.
+        message = item["msg"].replace("{", "(").replace("}", ")")
+        kind = PydanticCustomError(item["type"], message, context)  # type: ignore[arg-type]
+    details = InitErrorDetails(type=kind, loc=item["loc"], input=item["input"])
+    if isinstance(kind, str) and context:
+        details["ctx"] = context
+    return details
+
+
+_KNOWN_ERRORS = frozenset(get_args(core_schema.ErrorType))
+
+
 class Config(BaseModel):
-    """Base of every configuration model: unknown keys are errors, values do not change after validation."""
+    """Base of every configuration model: unknown keys are errors with near names, values do not change afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_near_keys(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _suggest_keys(cls, value, handler)  # type: ignore[no-any-return]
 
 
 class ComponentBlock(BaseModel):
@@ -90,7 +128,7 @@ class ComponentBlock(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"$ref": f"#/$defs/{cls.kind}-block", "title": cls.kind}
+        return {"$ref": f"#/$defs/{cls.__name__}"}
 
 
 class DatasetBlock(ComponentBlock):

@@ -1,0 +1,337 @@
+"""Running a pipeline: plan, then for each step skip or run, then report."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from occframe.component import BuildContext, Reference
+from occframe.config import Pipeline, StepBlock
+from occframe.errors import Interrupted, OccframeError
+from occframe.plugins import PluginRegistry
+from occframe.progress import show_progress
+from occframe.random import derive_seed
+from occframe.rundir import RunDir, StepRecord, canonical, environment, now
+from occframe.step import Artefact, Progress, StepOutcome
+from occframe.storage import exists, join, read_json, write_bytes
+from occframe.yamlfile import dump_yaml
+
+if TYPE_CHECKING:
+    from occframe.types import Dataset
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """action: "skip" (done, nothing changed), "run", or "resume" (interrupted with the same inputs). why: in words."""
+
+    name: str
+    use: str
+    action: str
+    why: str
+    fingerprint: str
+
+
+@dataclass
+class RunResult:
+    """headlines: of all steps, in order. steps: records by name."""
+
+    url: str
+    steps: Mapping[str, StepRecord]
+    headlines: list[str] = field(default_factory=list)
+
+
+class Runner:
+    """One pipeline in one run directory."""
+
+    def __init__(self, pipeline: Pipeline, registry: PluginRegistry, console: Console) -> None:
+        self.pipeline = pipeline
+        self.registry = registry
+        self.console = console
+        self.run_dir = RunDir(pipeline.config.run_dir)
+        self._datasets: dict[str, Dataset] = {}
+        self._stop = threading.Event()
+
+    # --- plan ---------------------------------------------------------------------------------------------------------
+
+    def plan(self, *, start: str | None = None, only: str | None = None) -> list[PlannedStep]:
+        """What ``run`` would do. start: redo from this step on. only: redo this step and nothing else.
+
+        Raises OccframeError: an unknown step, or a step named by ``only`` whose inputs were never made.
+        """
+        names = list(self.pipeline.steps)
+        for chosen in (start, only):
+            if chosen is not None and chosen not in names:
+                raise OccframeError(f"no step is called `{chosen}`", remedy=f"there are: {', '.join(names)}")
+        planned: dict[str, PlannedStep] = {}
+        for number, (name, block) in enumerate(self.pipeline.steps.items()):
+            fingerprint = self._fingerprint(name, block, planned)
+            forced = name == only or (start is not None and number >= names.index(start))
+            action, why = self._decide(name, fingerprint, forced)
+            if only is not None and name != only:
+                action, why = ("skip", "not chosen by --only")
+            planned[name] = PlannedStep(name, block.use, action, why, fingerprint)
+        if only is not None:
+            self._check_inputs_exist(only)
+        return list(planned.values())
+
+    def _decide(self, name: str, fingerprint: str, forced: bool) -> tuple[str, str]:
+        record = self.run_dir.steps.get(name)
+        if record is None:
+            return "run", "not run yet"
+        if forced:
+            return "run", "asked for"
+        if record.fingerprint != fingerprint:
+            return "run", "its configuration or inputs changed"
+        if record.status == "done":
+            return "skip", "done, nothing changed"
+        return "resume", f"{record.status} before, with the same inputs"
+
+    def _fingerprint(self, name: str, block: StepBlock, planned: Mapping[str, PlannedStep]) -> str:
+        inputs = {}
+        for reference in self.pipeline.references(name):
+            head = reference.partition(".")[0]
+            if reference.is_external:
+                inputs[reference] = self._external(reference).meta
+            elif head in planned:
+                inputs[reference] = planned[head].fingerprint
+            else:
+                data = self.pipeline.config.data[head]
+                inputs[reference] = [self._source(head).fingerprint(), data.model_dump(mode="json").get("splits")]
+        component = self.registry.find("step", block.use)
+        options = block.config.model_dump(mode="json")
+        parts = [component.qualified_name, component.version, options, inputs, self.pipeline.config.seed]
+        return hashlib.sha256(canonical(parts)).hexdigest()[:32]
+
+    def _check_inputs_exist(self, name: str) -> None:
+        for reference in self.pipeline.references(name):
+            head = reference.partition(".")[0]
+            record = self.run_dir.steps.get(head)
+            if head in self.pipeline.steps and not (record and record.status == "done"):
+                raise OccframeError(f"step `{name}` needs `{reference}`, which is not made yet", remedy="run without --only")
+
+    # --- run ----------------------------------------------------------------------------------------------------------
+
+    def run(self, *, start: str | None = None, only: str | None = None) -> RunResult:
+        """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError where a step fails; what was done stays."""
+        with self.run_dir.lock(), _stop_on_signal(self._stop, self.console):
+            plan = self.plan(start=start, only=only)
+            self._describe_run()
+            for step in plan:
+                if step.action == "skip":
+                    self.console.print(f"[dim]- {step.name}: skipped ({step.why})[/]")
+                else:
+                    self._run_step(step)
+        chosen = {name: self.run_dir.steps[name] for name in self.pipeline.steps if name in self.run_dir.steps}
+        return RunResult(self.run_dir.url, chosen, [line for record in chosen.values() for line in record.headlines])
+
+    def _describe_run(self) -> None:
+        config = self.pipeline.config
+        plugins = [f"{record.label}: {record.status}" for record in self.registry.records]
+        resolved = config.model_dump(mode="json")
+        self.run_dir.info = {
+            "name": config.name,
+            "source": self.pipeline.source.name,
+            "seed": config.seed,
+            "config": resolved,
+            "started": now(),
+            "plugins": plugins,
+            "data": {name: dataset.fingerprint() for name, dataset in self._datasets.items() if "." not in name},
+        } | environment()
+        self.run_dir.save()
+        write_bytes(join(self.run_dir.url, "pipeline.resolved.yaml"), dump_yaml(resolved).encode())
+
+    def _run_step(self, step: PlannedStep) -> None:
+        block = self.pipeline.steps[step.name]
+        self.console.print(f"[bold]- {step.name}[/]" + (f" [dim]({step.why})[/]" if step.action == "resume" else ""))
+        url = self.run_dir.fresh_step_dir(step.name, keep=step.action == "resume")
+        self.run_dir.record(step.name, StepRecord(step.use, "running", step.fingerprint, now()))
+        context = RunningStep(self, step.name, block, url)
+        began = time.monotonic()
+        try:
+            outcome = context.build.build(block).run(context)
+            if self._stop.is_set():
+                # A step that finished before it saw the request is done; the run stops behind it.
+                self._finish(step, block, outcome, context, began)
+                raise Interrupted("stopped", remedy="run the same command again to go on")
+        except (Interrupted, KeyboardInterrupt):
+            if self.run_dir.steps[step.name].status == "running":
+                self.run_dir.change(step.name, status="interrupted", seconds=time.monotonic() - began)
+            raise
+        except OSError as error:
+            self._fail(step, error, began)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise OccframeError(
+                    f"step `{step.name}` cannot write to {url}: {error.strerror}",
+                    remedy="free some space or choose another run_dir; what is done is kept, run again to go on",
+                ) from error
+            raise
+        except Exception as error:
+            self._fail(step, error, began)
+            raise
+        self._finish(step, block, outcome, context, began)
+
+    def _finish(
+        self, step: PlannedStep, block: StepBlock, outcome: StepOutcome, context: RunningStep, began: float
+    ) -> None:
+        kinds = block.config.outputs()
+        if set(outcome.outputs) != set(kinds):
+            raise OccframeError(
+                f"step `{step.name}` declares the outputs {sorted(kinds)} and returned {sorted(outcome.outputs)}",
+                remedy=f"report this to the authors of {block.owner}",
+            )
+        self.run_dir.change(
+            step.name,
+            status="done",
+            seconds=round(time.monotonic() - began, 3),
+            outputs={part: {"kind": kinds[part], "meta": dict(meta)} for part, meta in outcome.outputs.items()},
+            metrics=dict(outcome.metrics),
+            headlines=tuple(outcome.headlines),
+            notes=tuple(context.notes),
+        )
+
+    def _fail(self, step: PlannedStep, error: Exception, began: float) -> None:
+        try:
+            self.run_dir.change(
+                step.name, status="failed", seconds=time.monotonic() - began, error=f"{type(error).__name__}: {error}"
+            )
+        except OccframeError:  # a full disk: the step's own error says more than this one would
+            return
+
+    # --- what references name -----------------------------------------------------------------------------------------
+
+    def _source(self, name: str) -> Dataset:
+        """A data set of the ``data`` section, whole."""
+        if name not in self._datasets:
+            block = self.pipeline.config.data[name]
+            self._datasets[name] = self.build_context(name).build(block)
+        return self._datasets[name]
+
+    def dataset(self, reference: str) -> Dataset:
+        from occframe.data import ParquetFaces, apply_split
+        from occframe.data.splits import SplitPart
+
+        if reference in self._datasets:
+            return self._datasets[reference]
+        name, _, part = str(reference).partition(".")
+        if name in self.pipeline.config.data:
+            whole: Dataset = self._source(name)
+            splits: Mapping[str, SplitPart] = self.pipeline.config.data[name].splits
+        else:
+            artefact = self.artefact(Reference(reference))
+            whole = ParquetFaces(join(artefact.url, "faces.parquet"))
+            recorded = self.artefact(Reference(name)).meta.get("splits", {})
+            splits = {key: SplitPart.model_validate(value) for key, value in recorded.items()}
+        chosen = apply_split(whole, splits, part, derive_seed(self.pipeline.config.seed, "split")) if part else whole
+        self._datasets[str(reference)] = chosen
+        return chosen
+
+    def artefact(self, reference: Reference | str) -> Artefact:
+        if "/" in reference:
+            return self._external(Reference(reference))
+        name, _, part = str(reference).partition(".")
+        record = self.run_dir.steps.get(name)
+        if record is None or record.status != "done" or part not in record.outputs:
+            raise OccframeError(f"`{reference}` is not made yet", remedy=f"run step `{name}` first")
+        output = record.outputs[part]
+        return Artefact(str(reference), output["kind"], self.run_dir.step_url(name), output["meta"])
+
+    def _external(self, reference: Reference) -> Artefact:
+        """The output of a step of another run: ``RUN_DIR/STEP``."""
+        url, _, name = str(reference).rstrip("/").rpartition("/")
+        manifest = join(url, "manifest.json")
+        record = read_json(manifest)["steps"].get(name) if exists(manifest) else None
+        if record is None or record["status"] != "done" or "" not in record["outputs"]:
+            raise OccframeError(f"{reference} is not the finished step of a run", remedy="name RUN_DIR/STEP")
+        output = record["outputs"][""]
+        kind = getattr(reference, "kind", output["kind"])
+        if output["kind"] != kind:
+            raise OccframeError(f"{reference} is of kind {output['kind']}, this needs {kind}")
+        return Artefact(str(reference), output["kind"], str(reference), output["meta"] | {"of": record["fingerprint"]})
+
+    def build_context(self, name: str) -> BuildContext:
+        return BuildContext(self.registry, self.device, derive_seed(self.pipeline.config.seed, name))
+
+    @property
+    def device(self) -> str:
+        return resolve_device(self.pipeline.config.device)
+
+
+class RunningStep:
+    """The StepContext a step is given."""
+
+    def __init__(self, runner: Runner, name: str, block: StepBlock, url: str) -> None:
+        self._runner = runner
+        self.name = name
+        self.config = block.config
+        self.url = url
+        self.notes: list[str] = []
+        self.build = runner.build_context(name)
+        self.seed = self.build.seed
+        self.device = self.build.device
+
+    def dataset(self, reference: Reference | str) -> Dataset:
+        return self._runner.dataset(reference)
+
+    def artefact(self, reference: Reference | str) -> Artefact:
+        return self._runner.artefact(reference)
+
+    def progress(self, description: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
+        return show_progress(description, total, unit, console=self._runner.console)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._runner.console.print(f"  {text}", markup=False, highlight=False)
+
+    @property
+    def stop_requested(self) -> Callable[[], bool]:
+        return self._runner._stop.is_set
+
+    @property
+    def run_info(self) -> Mapping[str, Any]:
+        return self._runner.run_dir.info
+
+
+def resolve_device(name: str) -> str:
+    """A torch device string; "auto" is CUDA where there is one. Raises OccframeError for a device that is not there."""
+    if name == "cpu":
+        return name
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise OccframeError(f"device `{name}` is not usable: {reason}", remedy="use `device: auto` or `cpu`") from error
+    return name
+
+
+@contextmanager
+def _stop_on_signal(stop: threading.Event, console: Console) -> Iterator[None]:
+    """First Ctrl-C (or SIGTERM): ask the step to stop at a good place. Second: stop now."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        console.print("\n[yellow]stopping at the next safe place; press Ctrl-C again to stop at once[/]")
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
