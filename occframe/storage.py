@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -47,23 +49,49 @@ def read_bytes(url: str) -> bytes:
 
 def write_bytes(url: str, data: bytes) -> None:
     """Write whole or not at all: aside, synced and renamed on a local disk; one put elsewhere."""
-    path = local_path(url)
-    if path is None:
+    if local_path(url) is None:
         fs, remote = filesystem(url)
         fs.pipe_file(remote, data)
         return
+    with create_file(url) as file:
+        file.write(data)
+
+
+@contextmanager
+def create_file(url: str) -> Iterator[BinaryIO]:
+    """A file to stream into, which appears under ``url`` when the block ends and not at all where it raises.
+
+    Aside, synced and renamed on a local disk; elsewhere as the file system does it (object stores publish on close).
+    Raises OccframeError where a local disk refuses.
+    """
+    path = local_path(url)
+    if path is None:
+        fs, remote = filesystem(url)
+        # Not fs.transaction: it belongs to the whole file system object, which every writer of this process shares.
+        file = fs.open(remote, "wb", autocommit=False)
+        try:
+            yield file
+            file.close()
+        except BaseException:
+            file.discard()
+            raise
+        file.commit()
+        return
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(aside, "wb") as local:
+            yield local
+            local.flush()
+            os.fsync(local.fileno())
         os.replace(aside, path)
-    except OSError as error:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
-        raise OccframeError(
-            f"cannot write {path}: {error.strerror}", remedy="free some space or choose another run_dir, then run again"
-        ) from error
+        if isinstance(error, OSError):
+            raise OccframeError(
+                f"cannot write {path}: {error.strerror or error}",
+                remedy="free some space or choose another run_dir, then run again",
+            ) from error
+        raise
 
 
 def read_json(url: str) -> Any:
