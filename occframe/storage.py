@@ -61,7 +61,7 @@ def write_bytes(url: str, data: bytes) -> None:
 def create_file(url: str) -> Iterator[BinaryIO]:
     """A file to stream into, which appears under ``url`` when the block ends and not at all where it raises.
 
-    Aside, synced and renamed on a local disk; elsewhere as the file system does it (object stores publish on close).
+    Aside, synced and renamed on a local disk; elsewhere as the file system commits (object stores: at the end).
     Raises OccframeError where a local disk refuses.
     """
     path = local_path(url)
@@ -83,7 +83,7 @@ def create_file(url: str) -> Iterator[BinaryIO]:
             yield local
             local.flush()
             os.fsync(local.fileno())
-        os.replace(aside, path)
+        aside.replace(path)
     except BaseException as error:
         aside.unlink(missing_ok=True)
         if isinstance(error, OSError):
