@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +28,14 @@ def to_model_input(images: Tensor, spec: ImageSpec) -> Tensor:
         )
     if spec.colour == "BGR":
         images = images.flip(1)
-    scale = 255.0 if images.dtype == torch.uint8 else 1.0
-    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1) * scale
-    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1) * scale
+    mean, std = _mean_and_std(spec, 255.0 if images.dtype == torch.uint8 else 1.0, images.device)
     return (images.float() - mean) / std
+
+
+# Kept on the device: sending six numbers there makes the host wait for it in every step.
+@lru_cache(maxsize=64)
+def _mean_and_std(spec: ImageSpec, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    # Embedding asks in inference mode, whose tensors training could not use afterwards.
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) * scale for values in (spec.mean, spec.std))
+    return mean, std
