@@ -1,0 +1,159 @@
+"""The training loop: batches in, metrics and checkpoints out. A killed run goes on, bit by bit, where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from occframe.errors import Interrupted, OccframeError
+from occframe.step import Progress
+from occframe.training.checkpoint import Checkpoints
+from occframe.training.journal import Journal
+from occframe.training.recogniser import GradientStep
+from occframe.types import FaceBatch
+
+
+class Batches(Protocol):
+    """Epochs of batches, each a pure function of seed, epoch and batch number: what makes an exact resume possible."""
+
+    @property
+    def batches_per_epoch(self) -> int: ...
+
+    def epoch(self, number: int, start_batch: int = 0) -> Iterator[FaceBatch]: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """rate: learning rate at a step, 0 the first. checkpoint_seconds: longest time between two checkpoints."""
+
+    epochs: int
+    rate: Callable[[int], float]
+    checkpoint_seconds: float
+
+
+class Training:
+    """One training: what it updates, what it tells and what it keeps. ``resume`` first, then ``run``."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        update: GradientStep,
+        plan: Plan,
+        journal: Journal,
+        checkpoints: Checkpoints,
+        *,
+        device: str,
+    ) -> None:
+        self.batches = batches
+        self.update = update
+        self.plan = plan
+        self.journal = journal
+        self.checkpoints = checkpoints
+        self.device = torch.device(device)
+        self.step = 0  # taken so far
+
+    @property
+    def total_steps(self) -> int:
+        return self.plan.epochs * self.batches.batches_per_epoch
+
+    def resume(self) -> int:
+        """Take up the newest whole checkpoint, where there is one. Returns the steps already taken."""
+        state = self.checkpoints.load_latest()
+        if state is not None:
+            self.update.load_state_dict(state["update"])
+            self.journal.load_state_dict(state["journal"])
+            _set_random_state(state["random"], self.device)
+            self.step = state["step"]
+        self.journal.log.rewind(self.step)
+        return self.step
+
+    def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
+        """Train to the end of the last epoch.
+
+        Raises Interrupted when ``stop`` asks for it, a checkpoint kept; OccframeError when a figure is no number.
+        """
+        per_epoch = self.batches.batches_per_epoch
+        saved_at = time.monotonic()
+        while self.step < self.total_steps:
+            epoch, first = divmod(self.step, per_epoch)
+            for batch in self.journal.timed(self.batches.epoch(epoch, start_batch=first)):
+                rate = self.plan.rate(self.step)
+                self.journal.record(self.update(_on_device(batch, self.device), rate), len(batch.images))
+                self.step += 1
+                progress.advance(len(batch.images))
+                if self.journal.full or self.step % per_epoch == 0:
+                    self._close_window(epoch + 1, rate, progress)
+                if self.step == self.total_steps:
+                    break
+                if stop():
+                    self.save()
+                    raise Interrupted(
+                        f"training stopped after step {self.step} of {self.total_steps}; a checkpoint is kept",
+                        remedy="run the same command again to go on",
+                    )
+                if time.monotonic() - saved_at >= self.plan.checkpoint_seconds:
+                    self.save()
+                    saved_at = time.monotonic()
+        self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint, unless something in it is no number."""
+        began = time.perf_counter()
+        self._stop_on_fault()
+        if (weight := self.update.bad_weight()) is not None:
+            raise self._no_number(f"weight `{weight}` is not finite after step {self.step}")
+        self.journal.log.flush()
+        state = {
+            "step": self.step,
+            "update": self.update.state_dict(),
+            "journal": self.journal.state_dict(),
+            "random": _random_state(self.device),
+        }
+        self.checkpoints.save(self.step, state)
+        self.journal.exclude(time.perf_counter() - began)
+
+    def _close_window(self, epoch: int, rate: float, progress: Progress) -> None:
+        self._stop_on_fault()
+        self.journal.close_window(self.step, epoch, rate)
+        progress.describe(
+            f"epoch {epoch}/{self.plan.epochs}, loss {self.journal.last['steps'].get('loss', float('nan')):.3f}"
+        )
+        if self.step % self.batches.batches_per_epoch == 0:
+            self.journal.close_epoch(self.step, epoch)
+
+    def _stop_on_fault(self) -> None:
+        fault = self.journal.fault(self.step)
+        if fault is not None and not self.update.skips_overflow:
+            raise self._no_number(f"{fault.column} became {fault.value} at step {fault.step}")
+
+    def _no_number(self, what: str) -> OccframeError:
+        self.journal.log.flush()
+        rate = self.plan.rate(max(self.step - 1, 0))
+        return OccframeError(
+            f"training diverged: {what} of {self.total_steps}, at a learning rate of {rate:.3g}",
+            remedy="lower optimiser.lr, lengthen schedule.warmup_epochs, set clip_norm: 5 or precision: fp32; "
+            f"checkpoints from before lie in {self.checkpoints.url}",
+        )
+
+
+def _on_device(batch: FaceBatch, device: torch.device) -> FaceBatch:
+    if device.type == "cpu":
+        return batch
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
