@@ -61,7 +61,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "API_VERSION",
     "__version__",
     "hookimpl",

@@ -75,6 +75,10 @@ class Config(BaseModel):
         return _suggest_keys(cls, value, handler)  # type: ignore[no-any-return]
 
 
+#: Stands in a JSON Schema where a component is chosen; ``occframe.schema`` puts the choices there.
+BLOCK_MARK = "x-occframe-block"
+
+
 class ComponentBlock(BaseModel):
     """A validated ``use:`` block. ``config`` is an instance of the component's own model.
 
@@ -111,7 +115,9 @@ class ComponentBlock(BaseModel):
             component = registry.find(cls.kind, info.data["use"])
             model = component.load_config()
         except PluginError as error:
-            raise PydanticCustomError("plugin", "{message}", {"message": error.message, "remedy": error.remedy}) from None
+            raise PydanticCustomError(
+                "plugin", "{message}", {"message": error.message, "remedy": error.remedy}
+            ) from None
         return model.model_validate(options, context=info.context)
 
     @model_validator(mode="after")
@@ -128,7 +134,7 @@ class ComponentBlock(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"$ref": f"#/$defs/{cls.__name__}"}
+        return {BLOCK_MARK: cls.__name__}
 
 
 class DatasetBlock(ComponentBlock):
@@ -169,7 +175,7 @@ class ProtocolBlock(ComponentBlock):
 
 
 class Reference(str):
-    """The name of something that the ``data`` section or an earlier step provides: ``faces``, ``faces.train``, ``recogniser``.
+    """The name of something the ``data`` section or an earlier step provides: ``faces``, ``faces.train``, ``recogniser``.
 
     A value with a slash is the directory of a step in another run, e.g. ``runs/quickstart/recogniser``.
     """

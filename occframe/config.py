@@ -21,7 +21,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class DataBlock(DatasetBlock):
-    splits: dict[Name, SplitPart] = Field({}, description="named parts, by identity and by image; see docs/quickstart.md")
+    splits: dict[Name, SplitPart] = Field(
+        {}, description="named parts, by identity and by image; see docs/quickstart.md"
+    )
 
 
 class StepBlock(ComponentBlock):
@@ -41,7 +43,9 @@ class PipelineConfig(Config):
     run_dir: str = Field(description="where everything is kept: a directory or any fsspec URL")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="every random choice of the run derives from it")
     device: str = Field("auto", description="auto (CUDA when there is one), cpu, cuda, cuda:1, …")
-    plugins: list[str] = Field([], description="inline plugin files to load; running code found beside a file is opt-in")
+    plugins: list[str] = Field(
+        [], description="inline plugin files to load; running code found beside a file is opt-in"
+    )
     data: dict[Name, DataBlock] = Field({}, description="data sets by name")
     steps: list[StepBlock] = Field(min_length=1, description="what to do, in order")
 
@@ -155,7 +159,9 @@ def problems_of(error: ValidationError, raw: Any, file: YamlFile, overridden: Se
             message = str(context.get("error", item["msg"]))
         else:
             message = item["msg"]
-            if item["type"] not in ("unknown_key", "plugin", "component_block") and not isinstance(item["input"], dict | list):
+            if item["type"] not in ("unknown_key", "plugin", "component_block") and not isinstance(
+                item["input"], dict | list
+            ):
                 message += f", not {item['input']!r}"
         found.append((_position(where), Problem(where, _dotted(path, raw), message, remedy)))
     return [problem for _, problem in sorted(found, key=lambda pair: pair[0])]
@@ -166,9 +172,9 @@ def _yaml_path(location: tuple[str | int, ...], raw: Any) -> KeyPath:
     path: list[str | int] = []
     node = raw
     for part in location:
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        if (isinstance(node, Mapping) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        ):
             node = node[part]
         elif part == "config":
             continue

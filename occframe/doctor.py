@@ -30,7 +30,9 @@ def examine() -> list[Finding]:
 def _python() -> Iterator[Finding]:
     version = platform.python_version()
     level: Literal["ok", "bad"] = "ok" if sys.version_info >= (3, 11) else "bad"
-    yield Finding("Python", level, f"{version} at {sys.executable}", None if level == "ok" else "use Python 3.11 or newer")
+    yield Finding(
+        "Python", level, f"{version} at {sys.executable}", None if level == "ok" else "use Python 3.11 or newer"
+    )
     yield Finding("cores", "ok", f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}")
 
 
@@ -48,7 +50,12 @@ def _torch() -> Iterator[Finding]:
     else:
         built = torch.version.cuda
         reason = f"torch is built for CUDA {built} but finds no device" if built else "this torch is a CPU build"
-        yield Finding("GPU", "note", f"none: {reason}", "everything runs on the CPU" if not built else "check the driver: nvidia-smi")
+        yield Finding(
+            "GPU",
+            "note",
+            f"none: {reason}",
+            "everything runs on the CPU" if not built else "check the driver: nvidia-smi",
+        )
 
 
 def _opencv() -> Iterator[Finding]:
@@ -58,14 +65,16 @@ def _opencv() -> Iterator[Finding]:
             "OpenCV",
             "note",
             f"{' and '.join(owners)} are installed and write the same folder",
-            "pip uninstall -y " + " ".join(name.split()[0] for name in owners) + " && pip install opencv-python-headless",
+            f"{_uninstall(owners)} && pip install opencv-python-headless",
         )
     try:
         import cv2
 
         yield Finding("OpenCV", "ok", cv2.__version__)
     except Exception as error:
-        yield Finding("OpenCV", "bad", f"does not import: {error}", "pip install --force-reinstall opencv-python-headless")
+        yield Finding(
+            "OpenCV", "bad", f"does not import: {error}", "pip install --force-reinstall opencv-python-headless"
+        )
 
 
 def _faiss() -> Iterator[Finding]:
@@ -75,20 +84,26 @@ def _faiss() -> Iterator[Finding]:
             "faiss",
             "bad",
             f"{' and '.join(owners)} are installed together and overwrite each other",
-            "pip uninstall -y " + " ".join(name.split()[0] for name in owners) + ', then one of: pip install "occframe[cpu]" or "occframe[gpu]"',
+            f'{_uninstall(owners)}, then one of: pip install "occframe[cpu]" or "occframe[gpu]"',
         )
         return
     try:
         import faiss
     except ImportError:
         yield Finding(
-            "faiss", "note", "not installed: matcher `torch` works, `faiss` does not", 'pip install "occframe[cpu]" or "occframe[gpu]"'
+            "faiss",
+            "note",
+            "not installed: matcher `torch` works, `faiss` does not",
+            'pip install "occframe[cpu]" or "occframe[gpu]"',
         )
         return
     if not hasattr(faiss, "IndexFlatIP"):
         # Uninstalling one of two faiss wheels leaves an importable folder without a library.
         yield Finding(
-            "faiss", "bad", "an empty folder is left of an uninstalled wheel", 'pip install --force-reinstall "faiss-cpu" or "faiss-gpu"'
+            "faiss",
+            "bad",
+            "an empty folder is left of an uninstalled wheel",
+            'pip install --force-reinstall "faiss-cpu" or "faiss-gpu"',
         )
         return
     gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
@@ -111,6 +126,10 @@ def _owners_of(folder: str) -> list[str]:
     return [f"{name} {found[name]}" for name in sorted(known & set(found))]
 
 
+def _uninstall(owners: list[str]) -> str:
+    return "pip uninstall -y " + " ".join(owner.split()[0] for owner in owners)
+
+
 def _plugins() -> Iterator[Finding]:
     registry = PluginRegistry.discover()
     for record in registry.records:
@@ -118,6 +137,7 @@ def _plugins() -> Iterator[Finding]:
             remedy = f"pip install --upgrade {record.distribution}, or OCCFRAME_DISABLED_PLUGINS={record.name}"
             yield Finding(f"plugin {record.label}", "bad", f"{record.status}: {record.error}", remedy)
         elif record.status == "blocked":
-            yield Finding(f"plugin {record.label}", "note", "blocked by OCCFRAME_LOAD_PLUGINS or OCCFRAME_DISABLED_PLUGINS")
+            reason = "blocked by OCCFRAME_LOAD_PLUGINS or OCCFRAME_DISABLED_PLUGINS"
+            yield Finding(f"plugin {record.label}", "note", reason)
     loaded = [record for record in registry.records if record.status == "loaded"]
     yield Finding("plugins", "ok", f"{len(loaded)} loaded, {len(registry.components())} components")

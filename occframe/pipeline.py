@@ -96,7 +96,7 @@ class Runner:
         return "resume", f"{record.status} before, with the same inputs"
 
     def _fingerprint(self, name: str, block: StepBlock, planned: Mapping[str, PlannedStep]) -> str:
-        inputs = {}
+        inputs: dict[str, Any] = {}
         for reference in self.pipeline.references(name):
             head = reference.partition(".")[0]
             if reference.is_external:
@@ -116,12 +116,14 @@ class Runner:
             head = reference.partition(".")[0]
             record = self.run_dir.steps.get(head)
             if head in self.pipeline.steps and not (record and record.status == "done"):
-                raise OccframeError(f"step `{name}` needs `{reference}`, which is not made yet", remedy="run without --only")
+                raise OccframeError(
+                    f"step `{name}` needs `{reference}`, which is not made yet", remedy="run without --only"
+                )
 
     # --- run ----------------------------------------------------------------------------------------------------------
 
     def run(self, *, start: str | None = None, only: str | None = None) -> RunResult:
-        """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError where a step fails; what was done stays."""
+        """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError where a step fails; what is done stays."""
         with self.run_dir.lock(), _stop_on_signal(self._stop, self.console):
             plan = self.plan(start=start, only=only)
             self._describe_run()

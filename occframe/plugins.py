@@ -1,7 +1,7 @@
 """Finding plugins and the components they register.
 
-Our own loader over ``importlib.metadata``: pluggy's ``load_setuptools_entrypoints`` skips a second distribution with the
-same entry-point name in silence, and one broken import kills the host without saying whose it was.
+Our own loader over ``importlib.metadata``: pluggy's ``load_setuptools_entrypoints`` skips a second distribution with
+the same entry-point name in silence, and one broken import kills the host without saying whose it was.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ class Component:
         try:
             return getattr(importlib.import_module(module), attribute)
         except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
             raise PluginError(
-                f"{self.kind} `{self.name}` of {self.owner} cannot load its {what} {target}: {type(error).__name__}: {error}",
+                f"{self.kind} `{self.name}` of {self.owner} cannot load its {what} {target}: {reason}",
                 remedy=f"report this to the authors of {self.owner}, or name another {self.kind}",
             ) from error
 
@@ -138,7 +139,9 @@ def _installed() -> list[_Source]:
         sources += [_Source(point.name, distribution.name, distribution.version, point.load) for point in points]
     # A distribution found twice on sys.path is shadowed by the first, as for imports.
     unique = {(source.distribution.lower(), source.name): source for source in reversed(sources)}
-    return sorted(unique.values(), key=lambda source: (source.distribution != "occframe", source.distribution, source.name))
+    return sorted(
+        unique.values(), key=lambda source: (source.distribution != "occframe", source.distribution, source.name)
+    )
 
 
 def _inline(path: Path) -> _Source:
@@ -278,7 +281,7 @@ class PluginRegistry:
             hints.append(f"no loaded plugin provides a {kind}")
         hints += [f"plugin {record.label} did not load: {record.error}" for record in failed]
         blocked = [record.name for record in self.records if record.status == "blocked"]
-        if blocked:
+        if blocked and not near:
             hints.append(f"blocked plugins: {', '.join(blocked)}")
         return PluginError(f"no {kind} is called `{name}`", remedy="; ".join(hints))
 
@@ -325,7 +328,9 @@ def _collect(
     if any(item.kind == kind and item.name == name for item in found):
         raise PluginError(f"{kind} `{name}` is registered twice by {source.name}")
     found.append(
-        Component(kind, name, source.distribution, source.version, source.name, summary, factory, config, frozenset(caps))
+        Component(
+            kind, name, source.distribution, source.version, source.name, summary, factory, config, frozenset(caps)
+        )
     )
 
 

@@ -20,8 +20,14 @@ SECONDS_BEFORE_FIRST_LINE = 2.0
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed and speed >= 10 else
-                    f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+        return Text(
+            f"{speed:,.0f} {task.fields['unit']}/s"
+            if speed and speed >= 10
+            else f"{speed:.1f} {task.fields['unit']}/s"
+            if speed
+            else "",
+            style="progress.data.speed",
+        )
 
 
 class _Bar:
@@ -58,7 +64,11 @@ class _Lines:
     def _write(self, now: float) -> None:
         rate = self._done / max(now - self._start, 1e-9)
         of_total = f"/{self._total}" if self._total else ""
-        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate and self._done < self._total else ""
+        left = (
+            f", {(self._total - self._done) / rate:.0f} s left"
+            if self._total and rate and self._done < self._total
+            else ""
+        )
         text = f", {self._text}" if self._text else ""
         line = f"  {self._description}: {self._done}{of_total} {self._unit}, {rate:.1f}/s{left}{text}"
         print(line, file=self._stream, flush=True)

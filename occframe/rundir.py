@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -87,6 +87,12 @@ class RunDir:
         url = self.step_url(name)
         fs, path = filesystem(url)
         if not keep and fs.exists(path):
+            # Only what a run made may be deleted: `run_dir: .` and a step called `docs` must not cost anybody's docs.
+            if name not in self.steps:
+                raise OccframeError(
+                    f"{url} exists and was not made by a run in this directory",
+                    remedy="choose another run_dir, give the step another `name:`, or move that away",
+                )
             fs.rm(path, recursive=True)
         make_dirs(url)
         return url
@@ -94,19 +100,18 @@ class RunDir:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the directory for this process. Raises OccframeError: another run has it, or it cannot be written."""
-        try:
-            make_dirs(self.url)
-            path = local_path(self.url)
-            manager = _lock_local(str(path / LOCK)) if path else _lock_remote(join(self.url, LOCK))
-            with manager:
-                yield
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST):
-                raise
-            raise OccframeError(
-                f"cannot write to the run directory {self.url}: {error.strerror}",
-                remedy="choose another with --set run_dir=PATH" if error.errno != errno.ENOSPC else "free some space, then run again",
-            ) from error
+        with ExitStack() as held:
+            try:
+                make_dirs(self.url)
+                path = local_path(self.url)
+                held.enter_context(_lock_local(str(path / LOCK)) if path else _lock_remote(join(self.url, LOCK)))
+            except OSError as error:
+                full = error.errno == errno.ENOSPC
+                raise OccframeError(
+                    f"cannot write to the run directory {self.url}: {error.strerror or error}",
+                    remedy="free some space, then run again" if full else "choose another with --set run_dir=PATH",
+                ) from error
+            yield
 
 
 @contextmanager

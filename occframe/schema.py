@@ -2,71 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
-from occframe.component import ComponentBlock
+from occframe.component import BLOCK_MARK, ComponentBlock
 from occframe.config import PipelineConfig
 from occframe.errors import PluginError
-from occframe.plugins import PluginRegistry
-
-TEMPLATE = "#/$defs/{model}"
+from occframe.plugins import Component, PluginRegistry
 
 
 def pipeline_schema(registry: PluginRegistry) -> dict[str, Any]:
     """A component whose configuration model cannot be imported is left out; `occframe plugins` tells why."""
-    schema = _schema_of(PipelineConfig)
-    definitions: dict[str, Any] = schema.setdefault("$defs", {})
+    definitions: dict[str, Any] = {}
+    schema = _schema_of(PipelineConfig, "", definitions)
     for block in _block_types():
-        choices = []
-        for component in registry.components(block.kind):
-            try:
-                options = _schema_of(component.load_config())
-            except PluginError:
-                continue
-            definitions |= options.pop("$defs", {})
-            choices.append(_choice(block, component.name, component.qualified_name, component.summary, options))
-        names = [component.name for component in registry.components(block.kind)]
-        definitions[block.__name__] = {"anyOf": [{"enum": names}, *choices]} if names else {"not": {}}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+        envelope = _envelope(block, definitions)
+        components = registry.components(block.kind)
+        choices = [_choice(component, envelope, definitions) for component in components]
+        names = sorted({name for component in components for name in (component.name, component.qualified_name)})
+        written = [{"enum": names}, *(choice for choice in choices if choice)]
+        definitions[block.__name__] = {"anyOf": written} if names else {"not": {}}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"$defs": definitions}
 
 
-def _choice(
-    block: type[ComponentBlock], name: str, qualified: str, summary: str, options: dict[str, Any]
-) -> dict[str, Any]:
-    envelope = _envelope(block)
+def _choice(component: Component, envelope: Mapping[str, Any], definitions: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        model = component.load_config()
+    except PluginError:
+        return None
+    prefix = f"{component.kind}.{component.owner}.{component.name}."
+    options = _schema_of(model, prefix, definitions)
     return {
         "type": "object",
-        "description": summary,
-        "properties": {"use": {"enum": [name, qualified]}, **envelope["properties"], **options.get("properties", {})},
+        "description": component.summary,
+        "properties": {
+            "use": {"enum": [component.name, component.qualified_name]},
+            **envelope,
+            **options.get("properties", {}),
+        },
         "required": ["use", *options.get("required", [])],
         "additionalProperties": False,
-        # Only definitions travel upwards; everything else of the model's own schema is written above.
     }
 
 
-def _envelope(block: type[ComponentBlock]) -> dict[str, Any]:
+def _envelope(block: type[ComponentBlock], definitions: dict[str, Any]) -> dict[str, Any]:
     """Keys a block has beside the component's own options, such as a step's ``name``."""
-    own = set(block.model_fields) - {"use", "owner", "config"}
+    own = {key: info for key, info in block.model_fields.items() if key not in ComponentBlock.model_fields}
     if not own:
-        return {"properties": {}}
-    fields = {key: (block.model_fields[key].annotation, block.model_fields[key]) for key in own}
-    from pydantic import create_model
-
-    model: type[BaseModel] = create_model("Envelope", **fields)  # type: ignore[call-overload]
-    schema = model.model_json_schema(ref_template=TEMPLATE)
-    return {"properties": schema["properties"], "$defs": schema.get("$defs", {})}
+        return {}
+    model: type[BaseModel] = create_model("Envelope", **{key: (info.annotation, info) for key, info in own.items()})  # type: ignore[call-overload]
+    properties: dict[str, Any] = _schema_of(model, f"{block.__name__}.", definitions)["properties"]
+    return properties
 
 
-def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema(ref_template=TEMPLATE)
+def _schema_of(model: type[BaseModel], prefix: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a model; what it refers to goes into ``definitions`` under ``prefix``, as models share names."""
+    schema = model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
+    definitions |= {prefix + name: _with_blocks(item) for name, item in schema.pop("$defs", {}).items()}
+    result: dict[str, Any] = _with_blocks(schema)
+    return result
+
+
+def _with_blocks(node: Any) -> Any:
+    """Marks left by ``ComponentBlock`` become references: pydantic follows references itself and knows no others."""
+    if isinstance(node, dict):
+        if BLOCK_MARK in node:
+            return {"$ref": f"#/$defs/{node[BLOCK_MARK]}"}
+        return {key: _with_blocks(item) for key, item in node.items()}
+    return [_with_blocks(item) for item in node] if isinstance(node, list) else node
 
 
 def _block_types() -> list[type[ComponentBlock]]:
-    found, waiting = [], [ComponentBlock]
+    found: list[type[ComponentBlock]] = []
+    waiting: list[type[ComponentBlock]] = [ComponentBlock]
     while waiting:
-        for block in waiting.pop().__subclasses__():
-            found.append(block)
-            waiting.append(block)
+        children = waiting.pop().__subclasses__()
+        found += children
+        waiting += children
     return found

@@ -242,7 +242,7 @@ class Generator(Protocol):
 
 
 class Matcher(Protocol):
-    """Searches embeddings by cosine. Ids are the caller's strings, vectors array [N, D] float32 or float16, normalised."""
+    """Searches by cosine. Ids are the caller's strings; vectors are arrays [N, D] float32 or float16, normalised."""
 
     def add(self, ids: Sequence[str], vectors: np.ndarray) -> None: ...
     def remove(self, ids: Sequence[str]) -> None: ...

@@ -29,14 +29,18 @@ class YamlFile:
     tree: Any
 
     def where(self, path: KeyPath, *, key: bool = False) -> str:
-        """``file:line:column`` of the value at ``path`` (of its key where ``key``), or of the nearest thing above it."""
+        """``file:line:column`` of the value at ``path`` (or of its key), or of the nearest thing above it."""
         node, position = self.tree, (0, 0)
         for part in path:
             if not _has(node, part):
                 break
-            mark = node.lc.key(part) if key and isinstance(node, CommentedMap) else node.lc.value(part) if isinstance(
-                node, CommentedMap
-            ) else node.lc.item(part)
+            mark = (
+                node.lc.key(part)
+                if key and isinstance(node, CommentedMap)
+                else node.lc.value(part)
+                if isinstance(node, CommentedMap)
+                else node.lc.item(part)
+            )
             position = mark or position
             node = node[part]
         return f"{self.name}:{position[0] + 1}:{position[1] + 1}"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured. ours, theirs: best figure of a side, in ``unit``. ratio: ours over theirs, median of rounds."""
+    """ours, theirs: best figure of a side, in ``unit``. ratio: ours over theirs, median of the rounds."""
 
     name: str
     unit: str
@@ -78,7 +78,9 @@ def main(compare: Callable[[bool], list[Comparison]]) -> None:
     print(f"{'':44} {'unit':>8} {'ours':>12} {'theirs':>12} {'ratio':>7}  {'spread':13} bar")
     for row in rows:
         spread = f"{row.ratio_low:.2f}..{row.ratio_high:.2f}"
-        print(f"{row.name:44} {row.unit:>8} {row.ours:12.4g} {row.theirs:12.4g} {row.ratio:7.3f}  {spread:13} {row.bar}")
+        print(
+            f"{row.name:44} {row.unit:>8} {row.ours:12.4g} {row.theirs:12.4g} {row.ratio:7.3f}  {spread:13} {row.bar}"
+        )
     if arguments.out:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         result = {"date": date.today().isoformat(), "machine": machine, "quick": arguments.quick}

@@ -6,10 +6,14 @@ import importlib
 import os
 import sys
 import traceback
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from occframe.errors import OccframeError
+
+if TYPE_CHECKING:
+    from occframe.plugins import Component
 
 #: verb -> (module:command, one line). Kept here so that --help imports none of them.
 COMMANDS = {
@@ -33,7 +37,7 @@ class LazyGroup(click.Group):
             module, _, attribute = COMMANDS[name][0].partition(":")
             return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
         component = self._added().get(name)
-        return component.load_factory() if component else None  # type: ignore[return-value]
+        return cast("click.Command", component.load_factory()) if component else None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -42,7 +46,7 @@ class LazyGroup(click.Group):
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, f"{item.summary} ({item.owner})") for name, item in added.items()])
 
-    def _added(self):  # type: ignore[no-untyped-def]
+    def _added(self) -> dict[str, Component]:
         from occframe.plugins import PluginRegistry
 
         components = PluginRegistry.discover().components("command")
@@ -79,5 +83,7 @@ def main() -> None:
         sys.exit(141)
     except Exception:
         traceback.print_exc()
-        click.secho("error: this is a fault in occframe or a plugin; please report it with the lines above", fg="red", err=True)
+        click.secho(
+            "error: this is a fault in occframe or a plugin; please report it with the lines above", fg="red", err=True
+        )
         sys.exit(1)

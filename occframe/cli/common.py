@@ -19,7 +19,7 @@ inline_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Load this Python file as a plugin.",
 )
-strict_option = click.option("--strict-plugins", is_flag=True, help="Fail if any plugin does not load.")
+strict_option = click.option("--strict-plugins", "strict", is_flag=True, help="Fail if any plugin does not load.")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. steps.train.epochs=3."
 )
@@ -41,7 +41,9 @@ def load(path: Path, inline: Sequence[Path], strict: bool, overrides: Sequence[s
     """A validated pipeline and the plugins it may use, its own ``plugins:`` among them."""
     file = read_yaml(path)
     listed = file.value.get("plugins") if isinstance(file.value, dict) else None
-    named = [Path(item) for item in listed] if isinstance(listed, list) and all(isinstance(i, str) for i in listed) else []
+    named = (
+        [Path(item) for item in listed] if isinstance(listed, list) and all(isinstance(i, str) for i in listed) else []
+    )
     for number, item in enumerate(named):
         found = item if item.is_absolute() else path.parent / item
         if not found.is_file():

@@ -16,9 +16,7 @@ from occframe.errors import ConfigError
 @inline_option
 @strict_option
 @json_option
-def validate(
-    pipeline: Path, overrides: tuple[str, ...], inline: tuple[Path, ...], strict: bool, as_json: bool
-) -> None:
+def validate(pipeline: Path, overrides: tuple[str, ...], inline: tuple[Path, ...], strict: bool, as_json: bool) -> None:
     """Check PIPELINE: names, options, types, ranges and references. Nothing is run and no data is read."""
     try:
         loaded, _ = load(pipeline, inline, strict, overrides)

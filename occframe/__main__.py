@@ -1,0 +1,5 @@
+"""``python -m occframe``."""
+
+from occframe.cli import main
+
+main()

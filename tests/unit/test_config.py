@@ -1,0 +1,251 @@
+"""What a user reads when a pipeline file is wrong: every problem at once, each with file, line, column and remedy."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+from pydantic import Field
+
+from occframe import hookimpl
+from occframe.component import BackboneBlock, Config, DataRef, ModelRef
+from occframe.config import load_pipeline
+from occframe.errors import ConfigError
+from occframe.plugins import PluginRegistry
+from occframe.schema import pipeline_schema
+from occframe.step import StepConfig
+from occframe.yamlfile import parse_yaml
+
+
+class FacesConfig(Config):
+    path: str
+
+
+class NetConfig(Config):
+    width: int = Field(64, ge=8, le=512)
+    inner: BackboneBlock | None = None
+
+
+class Optimiser(Config):
+    learning_rate: float = Field(0.1, gt=0)
+
+
+class TrainConfig(StepConfig):
+    produces = "model"
+    data: DataRef
+    backbone: BackboneBlock
+    start: ModelRef | None = None
+    epochs: int = Field(1, ge=1)
+    optimiser: Optimiser = Optimiser()
+
+
+class CompareConfig(StepConfig):
+    produces = "evaluation"
+    models: dict[str, ModelRef]
+
+
+@pytest.fixture
+def registry():
+    plugin = ModuleType("plugin")
+
+    @hookimpl
+    def occframe_register_datasets(register):
+        register("faces", lambda config, context: None, config=FacesConfig, summary="faces")
+
+    @hookimpl
+    def occframe_register_backbones(register):
+        register("net", lambda config, context: None, config=NetConfig, summary="a net")
+
+    @hookimpl
+    def occframe_register_steps(register):
+        register("train", lambda config, context: None, config=TrainConfig, summary="trains")
+        register("compare", lambda config, context: None, config=CompareConfig, summary="compares")
+
+    vars(plugin).update(
+        occframe_register_datasets=occframe_register_datasets,
+        occframe_register_backbones=occframe_register_backbones,
+        occframe_register_steps=occframe_register_steps,
+    )
+    registry = PluginRegistry.discover(only=[])
+    registry.register(plugin, name="test", distribution="test-dist")
+    return registry
+
+
+GOOD = """\
+run_dir: runs/x
+data:
+  photos: {use: faces, path: here}
+steps:
+  - use: train
+    data: photos
+    backbone: {use: net, width: 32}
+  - use: train
+    name: second
+    data: photos
+    start: train
+    backbone: net
+  - use: compare
+    models: {a: train, b: second}
+"""
+
+
+def load(text, registry, *overrides):
+    return load_pipeline(parse_yaml(text, "p.yaml"), registry, overrides)
+
+
+def problems(text, registry, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load(text, registry, *overrides)
+    return [(problem.where, problem.path, problem.message, problem.remedy) for problem in caught.value.problems]
+
+
+def test_a_good_file_loads_with_nested_components_and_references(registry):
+    pipeline = load(GOOD, registry)
+    assert list(pipeline.steps) == ["train", "second", "compare"]
+    assert pipeline.steps["train"].config.backbone.config.width == 32
+    assert pipeline.references("second") == ["photos", "train"]
+    assert pipeline.references("compare") == ["train", "second"]
+
+
+def test_the_resolved_configuration_is_flat_and_loads_again_as_itself(registry):
+    first = load(GOOD, registry).config
+    flat = first.model_dump(mode="json")
+    assert flat["steps"][0]["backbone"] == {"use": "net", "width": 32, "inner": None}
+    assert type(first).model_validate(flat, context={"registry": registry}) == first
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(registry):
+    text = """\
+run_dir: runs/x
+speed: fast
+data:
+  photos: {use: faces, pth: here}
+steps:
+  - use: train
+    data: photos
+    epochs: many
+    optimiser: {learning_rate: -1}
+    backbone: {use: net, width: 4, inner: {use: net, widht: 9}}
+  - use: trian
+"""
+    assert problems(text, registry) == [
+        ("p.yaml:2:1", "speed", "unknown option `speed`", "did you mean `seed`?"),
+        ("p.yaml:4:11", "data.photos", "`path` is required", None),
+        ("p.yaml:4:24", "data.photos.pth", "unknown option `pth`", "did you mean `path`?"),
+        ("p.yaml:8:13", "steps.train.epochs",
+         "Input should be a valid integer, unable to parse string as an integer, not 'many'", None),
+        ("p.yaml:9:32", "steps.train.optimiser.learning_rate", "Input should be greater than 0, not -1", None),
+        ("p.yaml:10:33", "steps.train.backbone.width", "Input should be greater than or equal to 8, not 4", None),
+        ("p.yaml:10:54", "steps.train.backbone.inner.widht", "unknown option `widht`", "did you mean `width`?"),
+        ("p.yaml:11:5", "steps.trian", "no step is called `trian`", "did you mean `train`?"),
+    ]  # fmt: skip
+
+
+def test_an_unknown_component(registry):
+    text = GOOD.replace("use: net, width: 32", "use: nett")
+    ((where, path, message, remedy),) = problems(text, registry)
+    assert (where, path) == ("p.yaml:7:15", "steps.train.backbone")
+    assert message == "no backbone is called `nett`"
+    assert remedy.startswith("did you mean `net`?")
+
+
+def test_an_output_nobody_made(registry):
+    ((where, path, message, remedy),) = problems(GOOD.replace("start: train", "start: trainn"), registry)
+    assert (where, path) == ("p.yaml:11:12", "steps.second.start")
+    assert message == "nothing is called `trainn` (model)"
+    assert remedy == "did you mean `train`?"
+
+
+def test_an_output_of_the_wrong_kind(registry):
+    ((_, _, message, remedy),) = problems(GOOD.replace("start: train", "start: photos"), registry)
+    assert message == "`photos` is of kind dataset, this needs model"
+    assert remedy == "of kind model there are: train, second"
+
+
+def test_an_output_of_a_later_step(registry):
+    text = GOOD.replace("backbone: {use: net, width: 32}", "backbone: net\n    start: second").replace(
+        "    start: train\n", ""
+    )
+    ((where, _, message, remedy),) = problems(text, registry)
+    assert where == "p.yaml:8:12"
+    assert message == "`second` is made by a later step"
+    assert remedy == "move step `second` above `train`"
+
+
+def test_a_circle_is_named(registry):
+    text = GOOD.replace("backbone: {use: net, width: 32}", "backbone: net\n    start: second")
+    ((_, _, message, _),) = problems(text, registry)
+    assert message == "steps refer to each other in a circle: `train` -> `second` -> `train`"
+
+
+def test_a_step_that_names_itself(registry):
+    ((_, _, message, _),) = problems(GOOD.replace("start: train", "start: second"), registry)
+    assert message == "steps refer to each other in a circle: `second` -> `second`"
+
+
+def test_a_name_used_twice(registry):
+    ((where, _, message, remedy),) = problems(
+        GOOD.replace("    name: second\n", "").replace("second", "train"), registry
+    )
+    assert where == "p.yaml:8:5"
+    assert message == "`train` is already the name of a step"
+    assert remedy == "give this step a `name:` of its own"
+
+
+def test_set_reaches_steps_by_name_and_short_blocks(registry):
+    pipeline = load(
+        GOOD,
+        registry,
+        "steps.second.epochs=7",
+        "steps.second.backbone.width=128",
+        "data.photos.path=/elsewhere",
+        "run_dir=memory://runs",
+    )
+    second = pipeline.steps["second"].config
+    assert (second.epochs, second.backbone.config.width) == (7, 128)
+    assert pipeline.config.data["photos"].config.path == "/elsewhere"
+    assert pipeline.config.run_dir == "memory://runs"
+
+
+def test_a_wrong_set_is_reported_as_such(registry):
+    assert problems(GOOD, registry, "steps.train.epochs=none")[0][:2] == (
+        "--set steps.train.epochs",
+        "steps.train.epochs",
+    )
+    assert problems(GOOD, registry, "steps.trian.epochs=1")[0][2:] == ("no entry `trian` here", "did you mean `train`?")
+    assert "written key.path=value" in problems(GOOD, registry, "epochs")[0][2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", 'found duplicate key "a"'),
+        ("a: [1, 2\n", "expected ',' or ']'"),
+        ("- just\n- a list\n", "a pipeline is a mapping"),
+        ("", "a pipeline is a mapping"),
+        ("run_dir: x\nsteps: []\n", "List should have at least 1 item"),
+        ("run_dir: x\nsteps: [3]\n", "a step is written `use: NAME` with its options beside it"),
+        ("run_dir: x\nsteps: train\n", "Input should be a valid list"),
+    ],
+)
+def test_files_that_are_no_pipeline(registry, text, message):
+    assert message in problems(text, registry)[0][2]
+
+
+def test_python_tags_are_inert(registry):
+    text = GOOD.replace("path: here", "path: !!python/object/apply:os.system ['true']")
+    assert "Input should be a valid string" in problems(text, registry)[0][2]
+
+
+def test_an_alias_bomb_is_refused_quickly(registry):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "unreasonable size" in problems("\n".join(lines), registry)[0][2]
+
+
+def test_the_schema_accepts_what_validation_accepts_and_refuses_unknown_keys(registry):
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(pipeline_schema(registry))
+    assert list(validator.iter_errors(parse_yaml(GOOD, "p").value)) == []
+    wrong = parse_yaml(GOOD.replace("width: 32", "widht: 32"), "p").value
+    assert list(validator.iter_errors(wrong))
