@@ -1,0 +1,39 @@
+"""What every data set shares: decoding, quarantine, splits, Parquet files of faces, and the loader."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from occframe.data.decode import BadImage, decode
+    from occframe.data.fit import fit
+    from occframe.data.loader import FaceLoader, load_faces
+    from occframe.data.parquet_faces import ParquetFaces
+    from occframe.data.parquet_writer import FaceParquetWriter
+    from occframe.data.quarantine import Quarantine
+    from occframe.data.splits import SplitPart, apply_split, split_rows
+    from occframe.data.subset import Subset
+
+_HOMES = {
+    "decode": "BadImage decode",
+    "fit": "fit",
+    "loader": "FaceLoader load_faces",
+    "parquet_faces": "ParquetFaces",
+    "parquet_writer": "FaceParquetWriter",
+    "quarantine": "Quarantine",
+    "splits": "SplitPart apply_split split_rows",
+    "subset": "Subset",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [  # noqa: PLE0604
+    *sorted(_HOME_OF),
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Names load on first use (PEP 562): declaring splits must not import OpenCV."""
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"occframe.data.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
