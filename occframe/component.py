@@ -175,7 +175,7 @@ class ProtocolBlock(ComponentBlock):
 
 
 class Reference(str):
-    """The name of something the ``data`` section or an earlier step provides: ``faces``, ``faces.train``, ``recogniser``.
+    """The name of what the ``data`` section or an earlier step provides: ``faces``, ``faces.train``, ``recogniser``.
 
     A value with a slash is the directory of a step in another run, e.g. ``runs/quickstart/recogniser``.
     """

@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from occframe.component import ComponentBlock, Config, DatasetBlock, Reference
-from occframe.data.splits import SplitPart
+from occframe.data.splits import SplitPart, part_problems
 from occframe.errors import ConfigError, Problem
 from occframe.plugins import PluginRegistry
 from occframe.step import StepConfig
@@ -103,33 +104,32 @@ def _override(raw: dict[str, Any], text: str) -> KeyPath:
     where = f"--set {text}"
     if not equals or not key.strip():
         raise ConfigError([Problem(where, "", "written key.path=value, e.g. --set steps.train.epochs=3")])
-    parts, node = key.strip().split("."), raw
+    parts = key.strip().split(".")
+    node: Any = raw
     path: list[str | int] = []
     for number, part in enumerate(parts):
-        step: str | int = part
-        if isinstance(node, list):
-            names = [_entry_name(item) for item in node]
-            if part in names:
-                step = names.index(part)
-            elif part.isdecimal() and int(part) < len(node):
-                step = int(part)
-            else:
-                near = get_close_matches(part, names, n=1)
-                hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(names)}"
-                raise ConfigError([Problem(where, ".".join(parts[: number + 1]), f"no entry `{part}` here", hint)])
-        path.append(step)
+        entry = _entry_number(node, part, where, ".".join(parts[: number + 1])) if isinstance(node, list) else part
+        path.append(entry)
         if number == len(parts) - 1:
-            node[step] = parse_scalar(value)
-        elif isinstance(node, dict):
+            node[entry] = parse_scalar(value)
+            break
+        child = node[entry] if _holds(node, entry) else None
+        if not isinstance(child, dict | list):
             # A block written short (`matcher: torch`) becomes the mapping it stands for.
-            child = node.get(part)
-            node[part] = child if isinstance(child, dict | list) else {"use": child} if isinstance(child, str) else {}
-            node = node[part]
-        else:
-            child = node[step]
-            node[step] = child if isinstance(child, dict | list) else {"use": child}
-            node = node[step]
+            node[entry] = {"use": child} if isinstance(child, str) else {}
+        node = node[entry]
     return tuple(path)
+
+
+def _entry_number(entries: list[Any], name: str, where: str, path: str) -> int:
+    names = [_entry_name(entry) for entry in entries]
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(entries):
+        return int(name)
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(names)}"
+    raise ConfigError([Problem(where, path, f"no entry `{name}` here", hint)])
 
 
 def _entry_name(item: Any) -> str:
@@ -143,7 +143,7 @@ def _entry_name(item: Any) -> str:
 
 def problems_of(error: ValidationError, raw: Any, file: YamlFile, overridden: Sequence[KeyPath] = ()) -> list[Problem]:
     """pydantic's errors as problems with file, line and column, in the order of the file."""
-    found = []
+    found: dict[tuple[KeyPath, str], Problem] = {}
     for item in error.errors(include_url=False):
         path = _yaml_path(item["loc"], raw)
         unknown = item["type"] in ("unknown_key", "extra_forbidden")
@@ -151,20 +151,22 @@ def problems_of(error: ValidationError, raw: Any, file: YamlFile, overridden: Se
         for changed in overridden:
             if path[: len(changed)] == changed:
                 where = "--set " + _dotted(changed, raw)
-        context = item.get("ctx") or {}
-        remedy = context.get("remedy")
-        if item["type"] == "missing":
-            message = f"`{item['loc'][-1]}` is required"
-        elif item["type"] == "value_error":
-            message = str(context.get("error", item["msg"]))
-        else:
-            message = item["msg"]
-            if item["type"] not in ("unknown_key", "plugin", "component_block") and not isinstance(
-                item["input"], dict | list
-            ):
-                message += f", not {item['input']!r}"
-        found.append((_position(where), Problem(where, _dotted(path, raw), message, remedy)))
-    return [problem for _, problem in sorted(found, key=lambda pair: pair[0])]
+        message = _message(item)
+        # Every branch of a union says why the value does not fit it, at the same place: one problem, not three.
+        same_place = (path, str(item["loc"][-1]) if item["type"] == "missing" else "")
+        if same_place in found and message not in found[same_place].message:
+            message = f"{found[same_place].message}; or: {message}"
+        found[same_place] = Problem(where, _dotted(path, raw), message, (item.get("ctx") or {}).get("remedy"))
+    return sorted(found.values(), key=lambda problem: _position(problem.where))
+
+
+def _message(item: ErrorDetails) -> str:
+    if item["type"] == "missing":
+        return f"`{item['loc'][-1]}` is required"
+    if item["type"] == "value_error":
+        return str((item.get("ctx") or {}).get("error", item["msg"]))
+    says_it_all = item["type"] in ("unknown_key", "plugin", "component_block") or isinstance(item["input"], dict | list)
+    return item["msg"] if says_it_all else f"{item['msg']}, not {item['input']!r}"
 
 
 def _yaml_path(location: tuple[str | int, ...], raw: Any) -> KeyPath:
@@ -172,16 +174,18 @@ def _yaml_path(location: tuple[str | int, ...], raw: Any) -> KeyPath:
     path: list[str | int] = []
     node = raw
     for part in location:
-        if (isinstance(node, Mapping) and part in node) or (
-            isinstance(node, list) and isinstance(part, int) and part < len(node)
-        ):
+        if _holds(node, part):
             node = node[part]
-        elif part == "config":
-            continue
-        else:
+            path.append(part)
+        elif part != "config":
             break
-        path.append(part)
     return tuple(path)
+
+
+def _holds(node: Any, part: str | int) -> bool:
+    if isinstance(node, list):
+        return isinstance(part, int) and part < len(node)
+    return isinstance(node, Mapping) and part in node
 
 
 def _dotted(path: KeyPath, raw: Any) -> str:
@@ -205,6 +209,9 @@ def _position(where: str) -> tuple[int, int]:
 
 
 def _check_names(config: PipelineConfig, file: YamlFile) -> Iterator[Problem]:
+    for name, data in config.data.items():
+        for part, message in part_problems(data.splits):
+            yield Problem(file.where(("data", name, "splits", part)), f"data.{name}.splits.{part}", message)
     seen = dict.fromkeys(config.data, "data set")
     for number, block in enumerate(config.steps):
         if block.label in seen:
@@ -239,8 +246,8 @@ def _check_references(config: PipelineConfig, file: YamlFile) -> Iterator[Proble
         maker, kind = made[use.reference]
         if kind != wanted:
             options = [name for name, (_, other) in made.items() if other == wanted]
-            remedy = f"of kind {wanted} there are: {', '.join(options)}" if options else None
-            yield Problem(where, path, f"`{use.reference}` is of kind {kind}, this needs {wanted}", remedy)
+            listed = f"of kind {wanted} there are: {', '.join(options)}" if options else f"nothing here is a {wanted}"
+            yield Problem(where, path, f"`{use.reference}` is of kind {kind}, this needs {wanted}", listed)
         elif maker >= use.step:
             if cycle := _way_back(needs, use.step, maker):
                 chain = " -> ".join(f"`{labels[step]}`" for step in [use.step, *cycle])

@@ -123,7 +123,7 @@ class Runner:
     # --- run ----------------------------------------------------------------------------------------------------------
 
     def run(self, *, start: str | None = None, only: str | None = None) -> RunResult:
-        """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError where a step fails; what is done stays."""
+        """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError from a step; what is done stays."""
         with self.run_dir.lock(), _stop_on_signal(self._stop, self.console):
             plan = self.plan(start=start, only=only)
             self._describe_run()

@@ -141,6 +141,13 @@ steps:
     ]  # fmt: skip
 
 
+def test_a_union_is_one_problem(registry):
+    text = GOOD.replace("path: here}", "path: here, splits: {train: {identities: many}}}")
+    ((where, path, message, _),) = problems(text, registry)
+    assert (where, path) == ("p.yaml:3:65", "data.photos.splits.train.identities")
+    assert message.count("; or: ") == 2
+
+
 def test_an_unknown_component(registry):
     text = GOOD.replace("use: net, width: 32", "use: nett")
     ((where, path, message, remedy),) = problems(text, registry)
