@@ -1,0 +1,26 @@
+"""Evaluation: figures from embeddings. This package registers the bundled protocols; see docs/evaluation.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from occframe.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from occframe.plugins import Register
+
+
+@hookimpl
+def occframe_register_protocols(register: Register) -> None:
+    register(
+        "verification",
+        "occframe.evaluation.protocols:verification",
+        config="occframe.evaluation.configs:VerificationConfig",
+        summary="same person or not: 10-fold accuracy, TAR at FAR, EER, AUC and the ROC over pairs",
+    )
+    register(
+        "identification",
+        "occframe.evaluation.protocols:identification",
+        config="occframe.evaluation.configs:IdentificationConfig",
+        summary="who is it, closed set: rank-k and the CMC of probes searched among references",
+    )
