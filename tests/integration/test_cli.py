@@ -1,0 +1,130 @@
+"""The command line itself: help, usage errors, listings, and commands that plugins add."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def occframe(*arguments, **options):
+    command = [sys.executable, "-m", "occframe", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_lists_every_verb():
+    done = occframe("--help")
+    assert done.returncode == 0
+    for verb in ("run", "validate", "schema", "plugins", "bench", "doctor"):
+        assert f"\n  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rum"], "No such command 'rum'"),
+        (["run"], "Missing argument 'PIPELINE'"),
+        (["run", "x.yaml", "--from", "a", "--only", "b"], "--from and --only exclude each other"),
+        (["run", "no-such-file.yaml"], "no-such-file.yaml: no such file"),
+    ],
+)
+def test_bad_usage_exits_with_2(arguments, message):
+    done = occframe(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_plugins_as_json():
+    listing = json.loads(occframe("plugins", "--json").stdout)
+    assert {"name": "steps", "distribution": "occframe", "status": "loaded"}.items() <= next(
+        plugin for plugin in listing["plugins"] if plugin["name"] == "steps"
+    ).items()
+    assert {"kind", "name", "owner", "version", "plugin", "summary", "caps"} == set(listing["components"][0])
+
+
+def test_validate_as_json(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("run_dir: x\nsteps: [{use: nothing}]\n")
+    done = occframe("validate", str(file), "--json")
+    assert done.returncode == 2
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert problem["where"] == f"{file}:2:9"
+    assert problem["message"] == "no step is called `nothing`"
+
+
+def test_doctor_as_json():
+    done = occframe("doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    assert {"what", "level", "found", "remedy"} == set(json.loads(done.stdout)[0])
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder on sys.path with an installed distribution in it, as pip leaves one."""
+
+    def install(name, module):
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(module))
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[occframe]\n{name} = {name}\n")
+
+    install.path = tmp_path
+    return install
+
+
+def test_a_plugin_adds_a_command(site, monkeypatch):
+    site(
+        "greeter",
+        """
+        import click
+        from occframe import hookimpl
+
+        @click.command()
+        def greet():
+            click.echo("hello from a plugin")
+
+        @hookimpl
+        def occframe_register_commands(register):
+            register("greet", "greeter:greet", config=None, summary="Say hello.")
+        """,
+    )
+    monkeypatch.setenv("PYTHONPATH", str(site.path))
+    assert "greet  Say hello. (greeter)" in occframe("--help").stdout
+    assert occframe("greet").stdout == "hello from a plugin\n"
+
+
+def test_a_broken_installed_plugin_costs_only_its_own_line(site, monkeypatch):
+    site("broken", "import nothing_of_that_name\n")
+    monkeypatch.setenv("PYTHONPATH", str(site.path))
+    assert occframe("--help").returncode == 0
+    listing = occframe("plugins")
+    assert listing.returncode == 0
+    assert "broken (broken 1.0): failed: ModuleNotFoundError: No module named 'nothing_of_that_name'" in listing.stdout
+    strict = occframe("plugins", "--strict-plugins")
+    assert strict.returncode == 1
+    assert "plugins that did not load: broken" in strict.stderr
+    doctor = occframe("doctor")
+    assert doctor.returncode == 1
+    assert "OCCFRAME_DISABLED_PLUGINS=broken" in doctor.stdout
+
+
+def test_two_distributions_may_use_one_entry_point_name(site, monkeypatch):
+    plugin = """
+        from occframe import Config, hookimpl
+
+        @hookimpl
+        def occframe_register_losses(register):
+            register("mine", "x:y", config="x:z", summary="")
+        """
+    site("alpha", plugin)
+    site("beta", plugin)
+    for name in ("alpha", "beta"):
+        points = site.path / f"{name}-1.0.dist-info" / "entry_points.txt"
+        points.write_text(f"[occframe]\nsame = {name}\n")
+    monkeypatch.setenv("PYTHONPATH", str(site.path))
+    listing = json.loads(occframe("plugins", "--json").stdout)
+    assert [item["owner"] for item in listing["components"] if item["name"] == "mine"] == ["alpha", "beta"]
