@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from occframe.data.decode import BadImage, decode
-    from occframe.data.fit import fit
+    from occframe.data.decoding import BadImage, decode
+    from occframe.data.fitting import fit
     from occframe.data.loader import FaceLoader, load_faces
     from occframe.data.parquet_faces import ParquetFaces
     from occframe.data.parquet_writer import FaceParquetWriter
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from occframe.data.subset import Subset
 
 _HOMES = {
-    "decode": "BadImage decode",
-    "fit": "fit",
+    "decoding": "BadImage decode",
+    "fitting": "fit",
     "loader": "FaceLoader load_faces",
     "parquet_faces": "ParquetFaces",
     "parquet_writer": "FaceParquetWriter",
@@ -27,8 +27,19 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604
-    *sorted(_HOME_OF),
+__all__ = [
+    "BadImage",
+    "FaceLoader",
+    "FaceParquetWriter",
+    "ParquetFaces",
+    "Quarantine",
+    "SplitPart",
+    "Subset",
+    "apply_split",
+    "decode",
+    "fit",
+    "load_faces",
+    "split_rows",
 ]
 
 
