@@ -1,7 +1,7 @@
 """What the training loop adds to a step: a model that does nothing, in our loop and in one written by hand.
 
-Both normalise the same preloaded uint8 batches, run the same forward and backward pass and the same optimiser; ours also
-keeps the losses, measures speed and data wait, moves a progress bar and asks whether to stop or to write a checkpoint.
+Both normalise the same preloaded uint8 batches, run the same forward and backward pass and the same optimiser; ours
+also keeps the losses, measures speed and data wait, moves a progress bar and asks whether to stop or to checkpoint.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Checkpoints:
         for step in sorted(self._sealed_steps(), reverse=True):
             try:
                 return self._load(step)
-            except (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
                 self._note(f"the checkpoint of step {step} is damaged and passed over: {error}")
         return None
 
