@@ -1,0 +1,50 @@
+"""Step ``pretrained``: weights that somebody else trained become a model of this run."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from occframe.component import BackboneBlock
+from occframe.errors import OccframeError
+from occframe.step import StepConfig, StepContext, StepOutcome
+
+
+class PretrainedConfig(StepConfig):
+    produces = "model"
+
+    backbone: BackboneBlock = Field(description="the network the weights were trained in")
+    weights: str = Field(
+        min_length=1, description="a safetensors or torch checkpoint: a path, any fsspec URL, or registry:NAME"
+    )
+
+
+class PretrainedStep:
+    def run(self, context: StepContext) -> StepOutcome:
+        import torch
+
+        import occframe_registry
+        from occframe.models import save_model
+        from occframe.weights import load_weights
+
+        config: PretrainedConfig = context.config
+        backbone = context.build.build(config.backbone)
+        load_weights(backbone, config.weights)
+        if config.weights.startswith("registry:"):
+            entry = occframe_registry.weights()[config.weights.removeprefix("registry:")]
+            context.note(f"weights {entry.name}, licence: {entry.licence}; {entry.terms}")
+        spec = backbone.image_spec
+        with torch.inference_mode():
+            # Two unlike images: a network that has collapsed or met a NaN shows here, not in an hour's embeddings.
+            probe = torch.stack([torch.zeros(3, spec.height, spec.width), torch.ones(3, spec.height, spec.width)])
+            embedding = backbone.to(context.device).eval()(probe.to(context.device)).embedding
+        if embedding.shape != (2, backbone.embedding_dim) or not bool(torch.isfinite(embedding).all()):
+            raise OccframeError(
+                f"with the weights {config.weights}, `{config.backbone.use}` gives embeddings that are not finite",
+                remedy="fetch the weights again, or check that they were made for this backbone",
+            )
+        meta = save_model(context.url, backbone, config.backbone, extra={"weights": config.weights})
+        return StepOutcome(outputs={"": meta})
+
+
+def build(config: PretrainedConfig, context: object) -> PretrainedStep:
+    return PretrainedStep()

@@ -1,0 +1,39 @@
+"""Options of the backbones. Imports nothing heavy: a pipeline is validated without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from occframe.component import Config
+
+# Both networks halve the image four times; another side would leave the feature strides inexact.
+Side = Annotated[int, Field(ge=32, multiple_of=16)]
+
+
+class IResNetConfig(Config):
+    input_size: tuple[Side, Side] = Field(
+        (112, 112),
+        description="height and width of the aligned face in pixels; 112 x 112 and 112 x 96 are in common use",
+    )
+    embedding_dim: int = Field(512, ge=2, description="length of the embedding")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the embedding layer while training")
+    colour: Literal["RGB", "BGR"] = Field(
+        "RGB", description="channel order the weights were trained with; arcface_torch's own checkpoints are RGB"
+    )
+
+
+class MobileFaceNetConfig(Config):
+    preset: Literal["paper", "foamliu", "xiaoccer"] = Field(
+        "paper",
+        description=(
+            "layer options, input and normalisation together: `paper` (PReLU, 112 x 112), `foamliu` (ReLU6, separable "
+            "stem, ImageNet normalisation: foamliu/MobileFaceNet's weights) or `xiaoccer` (PReLU, 112 x 96: "
+            "Xiaoccer/MobileFaceNet_Pytorch's weights)"
+        ),
+    )
+    input_size: tuple[Side, Side] | None = Field(
+        None, description="height and width of the aligned face in pixels; the preset's where left out"
+    )
+    embedding_dim: int = Field(128, ge=2, description="length of the embedding")

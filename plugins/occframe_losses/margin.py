@@ -1,0 +1,97 @@
+"""Margin softmax losses over class centres.
+
+For embedding x of identity y and centre w_j of each of n identities, with cos θ_j = <x, w_j> / (|x| |w_j|):
+
+    L = - log( exp(s ψ(cos θ_y)) / (exp(s ψ(cos θ_y)) + Σ_{j≠y} exp(s cos θ_j)) ),   averaged over the batch.
+
+ψ is what sets the losses apart; without it this is the scaled softmax on normalised features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from occframe.errors import OccframeError
+from occframe.types import BackboneOutput, FaceBatch
+
+if TYPE_CHECKING:
+    from occframe.component import BuildContext
+    from occframe_losses.configs import ArcFaceConfig, CosFaceConfig
+
+
+def cosface_margin(cosine: Tensor, *, margin: float) -> Tensor:
+    """cos θ - m. Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR 2018, equation 4."""
+    return cosine - margin
+
+
+def arcface_margin(cosine: Tensor, *, margin: float) -> Tensor:
+    """cos(θ + m), and cos θ - m sin m where θ > π - m, beyond which cos(θ + m) would rise again.
+
+    Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, equation 3; the
+    continuation is that of the authors' code. cosine: any shape, -1..1.
+    """
+    # Rounding takes a cosine beyond 1, and the root's gradient is infinite at 0: below the smallest number it is cut.
+    sine = (1 - cosine.square()).clamp_min(torch.finfo(cosine.dtype).tiny).sqrt()
+    shifted = cosine * math.cos(margin) - sine * math.sin(margin)
+    return torch.where(cosine > -math.cos(margin), shifted, cosine - margin * math.sin(margin))
+
+
+class MarginSoftmax(nn.Module):
+    """(output, batch) -> mean loss, a scalar, float32 or wider. Owns ``centres`` [num_identities, embedding_dim].
+
+    psi: cos θ_y of shape [B, 1] -> what stands in its place. Labels outside 0..num_identities-1 are not looked for.
+    """
+
+    needs = frozenset({"identities"})
+
+    def __init__(
+        self, *, num_identities: int, embedding_dim: int, scale: float, psi: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.psi = psi
+        self.centres = nn.Parameter(torch.empty(num_identities, embedding_dim))
+        # Only the direction counts, but the length sets how fast it turns: as in arcface_torch.
+        nn.init.normal_(self.centres, std=0.01)
+
+    def forward(self, output: BackboneOutput, batch: FaceBatch) -> Tensor:
+        labels = batch.identities
+        # A scale of 64 turns half precision's last digit of a cosine into a quarter of a logit: float32 at least here.
+        with torch.autocast(output.embedding.device.type, enabled=False):
+            dtype = torch.promote_types(output.embedding.dtype, torch.float32)
+            embedding = F.normalize(output.embedding.to(dtype))
+            logits = F.linear(embedding, F.normalize(self.centres.to(dtype)))
+            own = labels.unsqueeze(1)
+            # In place: with a million identities a copy of the logits would not fit beside them.
+            logits = logits.scatter_(1, own, self.psi(logits.gather(1, own))).mul_(self.scale)
+            return F.cross_entropy(logits, labels)
+
+
+def build_cosface(config: CosFaceConfig, context: BuildContext) -> MarginSoftmax:
+    return _build("cosface", config, partial(cosface_margin, margin=config.margin), context)
+
+
+def build_arcface(config: ArcFaceConfig, context: BuildContext) -> MarginSoftmax:
+    return _build("arcface", config, partial(arcface_margin, margin=config.margin), context)
+
+
+def _build(
+    name: str, config: CosFaceConfig | ArcFaceConfig, psi: Callable[[Tensor], Tensor], context: BuildContext
+) -> MarginSoftmax:
+    if context.num_identities is None or context.embedding_dim is None:
+        raise OccframeError(
+            f"`{name}` needs the number of training identities and the embedding's length to make its class centres",
+            remedy="use it in a step that trains on identities; in code, build it with num_identities, embedding_dim",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        return MarginSoftmax(
+            num_identities=context.num_identities, embedding_dim=context.embedding_dim, scale=config.scale, psi=psi
+        )
