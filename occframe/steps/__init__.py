@@ -9,8 +9,26 @@ from occframe.plugins import Register
 @hookimpl
 def occframe_register_steps(register: Register) -> None:
     register(
+        "align",
+        "occframe.steps.align:build",
+        config="occframe.steps.align:AlignConfig",
+        summary="one aligned face for every picture of a data set, with a list of those where none was found",
+    )
+    register(
         "pretrained",
         "occframe.steps.pretrained:build",
         config="occframe.steps.pretrained:PretrainedConfig",
         summary="a model from weights that somebody else trained",
+    )
+    register(
+        "evaluate",
+        "occframe.steps.evaluate:build",
+        config="occframe.steps.evaluate:EvaluateConfig",
+        summary="protocols over every condition of the probes, clean and occluded side by side",
+    )
+    register(
+        "report",
+        "occframe.steps.report:build",
+        config="occframe.steps.report:ReportConfig",
+        summary="one HTML file of an evaluation: tables, curves, occluded samples, worst mistakes",
     )
