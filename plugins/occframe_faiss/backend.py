@@ -1,0 +1,75 @@
+"""Finding a FAISS that works: faiss-cpu and faiss-gpu own the same folder, and neither wheel says so."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import warnings
+from types import ModuleType
+
+from occframe.errors import OccframeError
+
+WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12")
+_EXTRAS = '`pip install "occframe[cpu]"`, or `pip install "occframe[gpu]"` on a machine with CUDA'
+_OR_TORCH = "; or write `matcher: torch`, which needs no FAISS"
+
+
+def load_faiss() -> ModuleType:
+    """The faiss module. Raises OccframeError: not installed, half uninstalled or broken, each with the way out."""
+    try:
+        faiss = importlib.import_module("faiss")
+    except ImportError as error:
+        raise _explain(f"importing it fails: {error}", found=not isinstance(error, ModuleNotFoundError)) from error
+    if not hasattr(faiss, "IndexFlatIP"):
+        raise _explain(f"the folder {_folder(faiss)} is empty", found=True)
+    return faiss
+
+
+def gpu_number(faiss: ModuleType, device: str) -> int | None:
+    """Which GPU to search on, None for the CPU. device: a torch device string, the pipeline's.
+
+    Warns where the pipeline runs on a GPU that this FAISS cannot use.
+    """
+    if not device.startswith("cuda"):
+        return None
+    number = int(device.partition(":")[2] or 0)
+    # faiss-cpu answers get_num_gpus() too, with 0.
+    if hasattr(faiss, "StandardGpuResources") and number < faiss.get_num_gpus():
+        return number
+    wheels = _installed()
+    remedy = _replace(wheels, "gpu") if "faiss-cpu" in wheels else "`occframe doctor` shows what FAISS sees"
+    warnings.warn(f"FAISS cannot use {device} and searches on the CPU; {remedy}", RuntimeWarning, stacklevel=3)
+    return None
+
+
+def _explain(fault: str, *, found: bool) -> OccframeError:
+    wheels = _installed()
+    if len(wheels) > 1:
+        return OccframeError(
+            f"FAISS does not work, {fault}: {' and '.join(wheels)} are both installed and overwrite each other",
+            remedy=_replace(wheels, "cpu") + _OR_TORCH,
+        )
+    if wheels:
+        return OccframeError(
+            f"FAISS does not work, {fault}: {wheels[0]} lost its files, as when the other wheel is uninstalled",
+            remedy=f"`pip install --force-reinstall --no-deps {wheels[0]}`{_OR_TORCH}",
+        )
+    if found:
+        return OccframeError(
+            f"FAISS does not work, {fault}: it is what an uninstall left behind",
+            remedy=f"delete that folder, then {_EXTRAS}{_OR_TORCH}",
+        )
+    return OccframeError("FAISS is not installed", remedy=_EXTRAS + _OR_TORCH)
+
+
+def _installed() -> list[str]:
+    present = {(name or "").lower() for name in (item.name for item in importlib.metadata.distributions())}
+    return [wheel for wheel in WHEELS if wheel in present]
+
+
+def _replace(wheels: list[str], extra: str) -> str:
+    return f'`pip uninstall -y {" ".join(wheels)}`, then `pip install "occframe[{extra}]"`'
+
+
+def _folder(module: ModuleType) -> str:
+    return next(iter(getattr(module, "__path__", [])), "faiss")
