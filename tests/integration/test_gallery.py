@@ -225,9 +225,8 @@ def test_a_manifest_that_is_none(damaged: tuple[Path, Path]) -> None:
     manifest_of(folder, version=9)
     with pytest.raises(OccframeError, match=r"manifest.json has version 9 of the format, this occframe reads 1"):
         Gallery.open(str(folder))
-    manifest_of(
-        folder, version=1, parts=[{"file": "../../etc/part-1.parquet", "rows": 1, "bytes": 1, "sha256": "0" * 64}]
-    )
+    part = {"file": "../../etc/part-1.parquet", "rows": 3, "bytes": 1, "sha256": "0" * 64}
+    manifest_of(folder, version=1, parts=[part])
     with pytest.raises(OccframeError, match=r"manifest.json is no manifest of a gallery: parts.0.file"):
         Gallery.open(str(folder))
     manifest_of(folder, parts=[part | {"file": "part-1.parquet", "tombstones": [3]}])
