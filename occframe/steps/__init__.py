@@ -21,6 +21,24 @@ def occframe_register_steps(register: Register) -> None:
         summary="a model from weights that somebody else trained",
     )
     register(
+        "embed",
+        "occframe.steps.embed:build",
+        config="occframe.steps.embed:EmbedConfig",
+        summary="every face of a data set through a model, occluded or not, into a gallery of embeddings",
+    )
+    register(
+        "index",
+        "occframe.steps.index:build",
+        config="occframe.steps.index:IndexConfig",
+        summary="embeddings made searchable by a matcher",
+    )
+    register(
+        "search",
+        "occframe.steps.search:build",
+        config="occframe.steps.search:SearchConfig",
+        summary="the nearest enrolled faces of every probe, for each condition",
+    )
+    register(
         "evaluate",
         "occframe.steps.evaluate:build",
         config="occframe.steps.evaluate:EvaluateConfig",

@@ -1,0 +1,195 @@
+"""Step ``embed``: every face of a data set through a model, into a gallery."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from occframe.component import DataRef, ModelRef, OcclusionBlock
+from occframe.errors import Interrupted, OccframeError
+from occframe.precision import Precision
+from occframe.step import StepConfig, StepContext, StepOutcome
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from occframe.data import FaceLoader, Quarantine
+    from occframe.gallery import GalleryWriter
+    from occframe.models import LoadedModel
+    from occframe.types import Dataset, FaceBatch
+
+#: What is embedded is committed this often at least, so that a kill costs no more.
+COMMIT_SECONDS = 60.0
+
+
+class EmbedConfig(StepConfig):
+    produces = "embeddings"
+
+    data: DataRef = Field(description="the faces to embed")
+    model: ModelRef = Field(description="the recogniser")
+    occlusion: OcclusionBlock | None = Field(None, description="occludes every face first, the same way in every run")
+    flip: bool = Field(
+        True,
+        description="add the embedding of the mirrored face, as published LFW figures do (arcface_torch's flip test); "
+        "twice the work",
+    )
+    batch_size: int = Field(64, ge=1, description="images a forward pass; changes no result but by rounding")
+    precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")
+    dtype: Literal["float16", "float32"] = Field(
+        "float16", description="how embeddings are stored; float16 does not change rankings measurably"
+    )
+    threads: int | None = Field(
+        None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
+    )
+
+
+class EmbedStep:
+    def run(self, context: StepContext) -> StepOutcome:
+        from occframe.data import Quarantine
+        from occframe.gallery import Gallery, GallerySchema, GalleryWriter
+        from occframe.models import load_model
+        from occframe.storage import join
+
+        config: EmbedConfig = context.config
+        faces = context.dataset(config.data)
+        model = load_model(context.artefact(config.model).url, context.build)
+        if not faces.aligned:
+            context.note(
+                f"the faces of `{config.data}` are not aligned, only scaled and cut to size, which costs accuracy; "
+                f"put an `align` step before this one"
+            )
+        quarantine = Quarantine()
+        schema = GallerySchema(
+            dim=model.embedding_dim,
+            dtype=config.dtype,
+            model_fingerprint=model.fingerprint,
+            image_spec=model.image_spec,
+        )
+        with GalleryWriter(context.url, schema) as writer:
+            rate = _embed(context, faces, model, writer, quarantine)
+        if summary := quarantine.summary():
+            context.note(summary)
+        quarantine.write(join(context.url, "quarantine.jsonl"))
+        gallery = Gallery.open(context.url)
+        if not gallery.count:
+            raise OccframeError(f"`{config.data}` has no face that could be read", remedy="check the data set")
+        return StepOutcome(
+            outputs={"": _meta(context, faces, model, gallery.content_hash, gallery.count, len(quarantine))},
+            metrics={"embeddings": float(gallery.count), **({"images_per_s": rate} if rate else {})},
+        )
+
+
+def build(config: EmbedConfig, context: object) -> EmbedStep:
+    return EmbedStep()
+
+
+def face_loader(
+    context: StepContext,
+    faces: Dataset,
+    spec: Any,
+    occlusion: OcclusionBlock | None,
+    seed: int,
+    quarantine: Quarantine,
+    *,
+    batch_size: int,
+    threads: int | None = None,
+    keep_clean: bool = False,
+) -> FaceLoader:
+    """The pictures as a model is fed them. What covers an image follows from ``seed`` and its id alone, so any part of
+    a data set, in any order and batch size, comes out the same: that is what resuming and replaying stand on."""
+    from occframe.data import FaceLoader
+
+    return FaceLoader(
+        faces,
+        height=spec.height,
+        width=spec.width,
+        batch_size=batch_size,
+        threads=threads or min(len(os.sched_getaffinity(0)), 16),
+        seed=seed,
+        occlusion=context.build.build(occlusion, image_spec=spec, device="cpu") if occlusion else None,
+        keep_clean=keep_clean,
+        quarantine=quarantine,
+    )
+
+
+def _embed(
+    context: StepContext, faces: Dataset, model: LoadedModel, writer: GalleryWriter, quarantine: Quarantine
+) -> float | None:
+    """Embed what the gallery does not hold yet. Returns images per second, None where nothing was left to do."""
+    from occframe.data import Subset
+    from occframe.gallery.checks import check_new_ids
+
+    config: EmbedConfig = context.config
+    check_new_ids(faces.ids, set())
+    left = [row for row, name in enumerate(faces.ids) if name not in writer.ids]
+    if len(left) < len(faces.ids):
+        context.note(f"{len(faces.ids) - len(left):,} of {len(faces.ids):,} faces were embedded before; going on")
+        if not left:
+            return None
+        # What could not be read the first time is all among what is left: it weighs as it did in the whole.
+        quarantine.share *= len(faces.ids) / len(left)
+        faces = Subset(faces, left)
+    loader = face_loader(
+        context,
+        faces,
+        model.image_spec,
+        config.occlusion,
+        context.seed,
+        quarantine,
+        batch_size=config.batch_size,
+        threads=config.threads,
+    )
+    began = committed = time.monotonic()
+    with context.progress("embedding", len(left), "images") as progress:
+        for rows, vectors in _forward(model, loader.epoch(0), config):
+            writer.write([faces.ids[row] for row in rows], [faces.subjects[row] for row in rows], vectors)
+            progress.advance(len(rows))
+            if context.stop_requested():
+                writer.commit()
+                raise Interrupted("stopped while embedding", remedy="run the same command again to go on")
+            if time.monotonic() - committed > COMMIT_SECONDS:
+                writer.commit()
+                committed = time.monotonic()
+    return len(left) / (time.monotonic() - began)
+
+
+def _forward(
+    model: LoadedModel, batches: Iterable[FaceBatch], config: EmbedConfig
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Rows and embeddings [B, D], one batch late: a GPU works on the next one while this one is fetched and written."""
+    from occframe.models import embed_images
+
+    waiting = None
+    for batch in batches:
+        following = (batch.index, embed_images(model, batch.images, precision=config.precision, flip=config.flip))
+        if waiting is not None:
+            yield waiting[0].tolist(), waiting[1].cpu().numpy()
+        waiting = following
+    if waiting is not None:
+        yield waiting[0].tolist(), waiting[1].cpu().numpy()
+
+
+def _meta(
+    context: StepContext, faces: Dataset, model: LoadedModel, content_hash: str, count: int, quarantined: int
+) -> dict[str, Any]:
+    """What ``replay_faces`` and later steps need to know."""
+    from dataclasses import asdict
+
+    config: EmbedConfig = context.config
+    return {
+        "data": str(config.data),
+        "data_fingerprint": faces.fingerprint(),
+        "occlusion": config.occlusion.model_dump(mode="json") if config.occlusion else None,
+        "occlusion_seed": context.seed,
+        "image_spec": asdict(model.image_spec),
+        "model_fingerprint": model.fingerprint,
+        "dim": model.embedding_dim,
+        "flip": config.flip,
+        "count": count,
+        "quarantined": quarantined,
+        "content_hash": content_hash,
+    }
