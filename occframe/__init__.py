@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ProtocolBlock,
     )
     from occframe.errors import ConfigError, Interrupted, OccframeError, PluginError
+    from occframe.plugins import Register
     from occframe.step import Artefact, StepConfig, StepContext, StepOutcome
     from occframe.types import (
         AlignedFace,
@@ -53,6 +54,7 @@ _HOMES = {
         "GeneratorBlock HitsRef IndexRef LossBlock MatcherBlock ModelRef OcclusionBlock ProtocolBlock"
     ),
     "occframe.errors": "ConfigError Interrupted OccframeError PluginError",
+    "occframe.plugins": "Register",
     "occframe.step": "Artefact StepConfig StepContext StepOutcome",
     "occframe.types": (
         "AlignedFace Backbone BackboneOutput Curve DetectedFace EmbeddingTable FaceBatch FeatureInfo Hits ImageSpec "

@@ -72,7 +72,7 @@ class Config(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _name_near_keys(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return _suggest_keys(cls, value, handler)  # type: ignore[no-any-return]
+        return _suggest_keys(cls, value, handler)
 
 
 #: Stands in a JSON Schema where a component is chosen; ``occframe.schema`` puts the choices there.
@@ -128,9 +128,8 @@ class ComponentBlock(BaseModel):
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        flat = handler(self)
-        flat.pop("owner"), flat.pop("config")
-        return flat | (self.config.model_dump(mode="json") if self.config is not None else {})
+        envelope = {key: value for key, value in handler(self).items() if key not in ("owner", "config")}
+        return envelope | (self.config.model_dump(mode="json") if self.config is not None else {})
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
