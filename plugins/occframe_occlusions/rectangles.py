@@ -17,7 +17,7 @@ from occframe.data import load_faces
 from occframe.random import id_seeds, uniform
 from occframe.types import Dataset
 from occframe_occlusions.configs import RectanglesConfig
-from occframe_occlusions.textures import textures
+from occframe_occlusions.patterns import textures
 
 _TEXTURES = 48
 # Streams of random numbers of an image.
