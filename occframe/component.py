@@ -6,7 +6,7 @@ pydantic model. Configuration models declare fields of the block types below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
@@ -34,16 +34,8 @@ if TYPE_CHECKING:
     from occframe.types import ImageSpec
 
 
-def _suggest_keys(cls: type[BaseModel], value: Any, handler: Callable[[Any], Any]) -> Any:
-    """Turn pydantic's "extra inputs are not permitted" into a message with near names."""
-    try:
-        return handler(value)
-    except ValidationError as error:
-        details = [_with_suggestion(item, cls) for item in error.errors(include_url=False)]
-        raise ValidationError.from_exception_data(error.title, details) from None
-
-
 def _with_suggestion(item: ErrorDetails, cls: type[BaseModel]) -> InitErrorDetails:
+    """pydantic's "extra inputs are not permitted" becomes a message with near names."""
     kind: str | PydanticCustomError = item["type"]
     context = item.get("ctx") or {}
     if kind == "extra_forbidden" and len(item["loc"]) == 1:
@@ -72,7 +64,11 @@ class Config(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _name_near_keys(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return _suggest_keys(cls, value, handler)
+        try:
+            return handler(value)
+        except ValidationError as error:
+            details = [_with_suggestion(item, cls) for item in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(error.title, details) from None
 
 
 #: Stands in a JSON Schema where a component is chosen; ``occframe.schema`` puts the choices there.
