@@ -23,6 +23,7 @@ MAX_BYTES = 4 * 2**30
 
 # Where training scripts keep the network: everybody, arcface_torch, Xiaoccer/MobileFaceNet_Pytorch.
 _WRAPPERS = ("state_dict", "state_dict_backbone", "net_state_dict")
+_COUNTER = "num_batches_tracked"
 _SAFE = "ask its author for a .safetensors file, or for the bare `state_dict` saved with torch.save"
 
 
@@ -105,9 +106,9 @@ def load_state_dict(module: nn.Module, state: Mapping[str, Tensor], *, origin: s
     describe = getattr(module, "describe_state_dict", None)
     given = dict(adapt(state))
     wanted = module.state_dict()
-    # A counter that torch before 0.4.1 did not save; torch fills it in.
-    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in given if key not in wanted]
+    # Batch norms' counters: torch before 0.4.1 did not save them (torch fills them in), and they tell a reader nothing.
+    missing = [key for key in wanted if key not in given and not key.endswith(_COUNTER)]
+    unexpected = sorted((key for key in given if key not in wanted), key=lambda key: key.endswith(_COUNTER))
     reshaped = [
         f"{key} {list(given[key].shape)} instead of {list(tensor.shape)}"
         for key, tensor in wanted.items()
@@ -174,6 +175,8 @@ def _check_archive(file: Any, url: str) -> None:
         raise _damaged(url, error) from error
     finally:
         file.seek(0)
+    if any(record.filename.endswith("/constants.pkl") for record in records):
+        raise OccframeError(f"{url} is a TorchScript archive, which holds code; refused", remedy=_SAFE)
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
         raise OccframeError(f"{url} is compressed, as torch.save never does: it was not unpacked", remedy=_SAFE)
     _check_size(sum(record.file_size for record in records), url)
@@ -193,8 +196,6 @@ def _read_checkpoint(file: Any, url: str) -> dict[str, Tensor]:
             remedy=_SAFE,
         ) from error
     except Exception as error:  # torch answers garbage with whatever its parser stumbled over
-        if "TorchScript" in str(error):
-            raise OccframeError(f"{url} is a TorchScript archive, which holds code; refused", remedy=_SAFE) from error
         raise _damaged(url, error) from error
     return _unwrap(content, url)
 

@@ -34,10 +34,10 @@ class PretrainedStep:
             context.note(f"weights {entry.name}, licence: {entry.licence}; {entry.terms}")
         spec = backbone.image_spec
         with torch.inference_mode():
-            # Two unlike images: a network that has collapsed or met a NaN shows here, not in an hour's embeddings.
-            probe = torch.stack([torch.zeros(3, spec.height, spec.width), torch.ones(3, spec.height, spec.width)])
-            embedding = backbone.to(context.device).eval()(probe.to(context.device)).embedding
-        if embedding.shape != (2, backbone.embedding_dim) or not bool(torch.isfinite(embedding).all()):
+            # A NaN among the weights shows here, not in a gallery of a million embeddings.
+            probe = torch.zeros(1, 3, spec.height, spec.width, device=context.device)
+            embedding = backbone.to(context.device).eval()(probe).embedding
+        if not bool(torch.isfinite(embedding).all()):
             raise OccframeError(
                 f"with the weights {config.weights}, `{config.backbone.use}` gives embeddings that are not finite",
                 remedy="fetch the weights again, or check that they were made for this backbone",

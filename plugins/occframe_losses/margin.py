@@ -46,7 +46,7 @@ def arcface_margin(cosine: Tensor, *, margin: float) -> Tensor:
 class MarginSoftmax(nn.Module):
     """(output, batch) -> mean loss, a scalar, float32 or wider. Owns ``centres`` [num_identities, embedding_dim].
 
-    psi: cos θ_y of shape [B, 1] -> what stands in its place. Labels outside 0..num_identities-1 are not looked for.
+    psi: cos θ_y of shape [B] -> what stands in its place. Labels outside 0..num_identities-1 are not looked for.
     """
 
     needs = frozenset({"identities"})
@@ -68,9 +68,10 @@ class MarginSoftmax(nn.Module):
             dtype = torch.promote_types(output.embedding.dtype, torch.float32)
             embedding = F.normalize(output.embedding.to(dtype))
             logits = F.linear(embedding, F.normalize(self.centres.to(dtype)))
-            own = labels.unsqueeze(1)
-            # In place: with a million identities a copy of the logits would not fit beside them.
-            logits = logits.scatter_(1, own, self.psi(logits.gather(1, own))).mul_(self.scale)
+            own = torch.arange(len(labels), device=labels.device), labels
+            # In place: at a million identities every copy of the logits is a gigabyte. Plain indexing, because gather
+            # keeps its input for the backward pass and so forbids that.
+            logits = logits.index_put_(own, self.psi(logits[own])).mul_(self.scale)
             return F.cross_entropy(logits, labels)
 
 
