@@ -84,3 +84,8 @@ class StepContext(Protocol):
     @property
     def stop_requested(self) -> Callable[[], bool]:
         """True once the user pressed Ctrl-C: save what is needed to go on and raise ``Interrupted``."""
+
+    @property
+    def run_info(self) -> Mapping[str, Any]:
+        """Facts about the run, for a report: name, seed, config (the resolved pipeline as plain data), versions,
+        machine, started, plugins. A key may be missing."""

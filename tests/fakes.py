@@ -53,6 +53,7 @@ class FakeStepContext:
         seed: int = 0,
         device: str = "cpu",
         stop: Callable[[], bool] = lambda: False,
+        run_info: Mapping[str, Any] | None = None,
     ) -> None:
         registry = registry or PluginRegistry.discover()
         if not isinstance(options, StepConfig):
@@ -69,6 +70,7 @@ class FakeStepContext:
         self._datasets = dict(datasets or {})
         self._artefacts = dict(artefacts or {})
         self._stop = stop
+        self.run_info = run_info or {}
         make_dirs(self.url)
 
     def dataset(self, reference: Reference | str) -> Dataset:

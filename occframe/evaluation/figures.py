@@ -1,0 +1,66 @@
+"""How figures are called and written, the same in the terminal and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+_TITLES = {"tar": "TAR", "eer": "EER", "auc": "AUC"}
+_LOWER_IS_BETTER = ("eer",)
+
+
+def headline_names(metrics: Mapping[str, float], count: int) -> list[str]:
+    """The first ``count`` figures that stand on their own: protocols give the most important first."""
+    return [name for name in metrics if not name.endswith("_std") and not is_threshold(name)][:count]
+
+
+def is_threshold(name: str) -> bool:
+    """Thresholds are cosines; other figures are fractions and are shown in per cent."""
+    return name.startswith("threshold")
+
+
+def lower_is_better(name: str) -> bool:
+    return name in _LOWER_IS_BETTER
+
+
+def title(name: str) -> str:
+    """``tar@far=1e-3`` -> ``TAR @ FAR 1e-3``; an unknown figure keeps its name."""
+    figure, at, place = name.partition("@")
+    if at:
+        return f"{_TITLES.get(figure, figure)} @ {place.replace('far=', 'FAR ').replace('eer', 'EER')}"
+    return _TITLES.get(name, name)
+
+
+def sentence(text: str) -> str:
+    """With a capital, to stand at the beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def signed(number: str) -> str:
+    """With a minus sign in place of the hyphen."""
+    return number.replace("-", "−")
+
+
+def value_text(metrics: Mapping[str, float], name: str) -> str:
+    """``98.72 ± 0.45 %``, or ``0.312`` for a threshold; a dash where the figure is missing."""
+    if name not in metrics:
+        return "–"
+    if is_threshold(name):
+        return signed(f"{metrics[name]:.3f}")
+    spread = f" ± {100 * metrics[name + '_std']:.2f}" if name + "_std" in metrics else ""
+    return f"{100 * metrics[name]:.2f}{spread} %"
+
+
+def side_by_side(results: Mapping[str, Mapping[str, Mapping[str, float]]], count: int = 3) -> Sequence[str]:
+    """Lines of a small table for a terminal, one column a condition. results: metrics by protocol and condition."""
+    conditions = list(dict.fromkeys(condition for by_condition in results.values() for condition in by_condition))
+    rows = [["", *conditions]]
+    for protocol, by_condition in results.items():
+        merged = {name: 0.0 for metrics in by_condition.values() for name in metrics}
+        for name in headline_names(merged, count):
+            values = [value_text(by_condition.get(condition, {}), name) for condition in conditions]
+            rows.append([f"{protocol} {title(name)}", *values])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
