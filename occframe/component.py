@@ -46,7 +46,7 @@ def _with_suggestion(item: ErrorDetails, cls: type[BaseModel]) -> InitErrorDetai
     elif kind not in _KNOWN_ERRORS:
         # Braces of the finished message must not be read as a template again.
         message = item["msg"].replace("{", "(").replace("}", ")")
-        kind = PydanticCustomError(item["type"], message, context)  # type: ignore[arg-type]
+        kind = PydanticCustomError(item["type"], message, context)
     details = InitErrorDetails(type=kind, loc=item["loc"], input=item["input"])
     if isinstance(kind, str) and context:
         details["ctx"] = context
