@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from occframe.errors import OccframeError
@@ -114,3 +115,16 @@ def test_a_dot_in_a_name_is_no_extension() -> None:
     assert IdIndex(["J.R._Smith_0001", "J.R._Smith_0002.JPG"]).rows(
         [LfwImage("J.R._Smith", 1), LfwImage("J.R._Smith", 2)]
     )[0].tolist() == [0, 1]
+
+
+@pytest.mark.shared
+def test_lfw_as_published(shared: Path) -> None:
+    """All 6,000 pairs are found among the real ids: ten folds of 300 genuine and 300 impostor pairs."""
+    columns = pq.read_table(shared / "data" / "lfw112_gray.parquet", columns=["file", "identity"])
+    subjects = columns.column("identity").to_pylist()
+    faces = EmbeddingTable(columns.column("file").to_pylist(), subjects, np.zeros((len(subjects), 1), np.float32))
+    pairs = read_pairs(str(shared / "data" / "lfw_pairs.txt"), faces, faces)
+    assert pairs.folds is not None
+    assert np.bincount(pairs.folds[pairs.same]).tolist() == np.bincount(pairs.folds[~pairs.same]).tolist() == [300] * 10
+    named = np.array(subjects)
+    assert ((named[pairs.reference_rows] == named[pairs.probe_rows]) == pairs.same).all()
