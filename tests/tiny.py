@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,9 @@ from occframe.plugins import PluginRegistry, Register
 from occframe.types import BackboneOutput, FaceBatch, FeatureInfo, ImageSpec, Occluded
 
 SIZE = 8
+
+# More threads are slower on tensors this small, many times so on a busy machine.
+torch.set_num_threads(1)
 
 
 class TinyConfig(Config):
@@ -134,34 +136,34 @@ class TinyFaces:
         return f"tiny {len(self.ids)}"
 
 
+# This module is the plugin.
+
+
+@hookimpl
+def occframe_register_backbones(register: Register) -> None:
+    register("tiny", lambda config, context: TinyBackbone(config), config=TinyConfig, summary="one convolution")
+
+
+@hookimpl
+def occframe_register_losses(register: Register) -> None:
+    def softmax(config: SoftmaxConfig, context: BuildContext) -> Softmax:
+        assert context.embedding_dim is not None
+        assert context.num_identities is not None
+        return Softmax(context.embedding_dim, context.num_identities)
+
+    register("softmax", softmax, config=SoftmaxConfig, summary="cross-entropy")
+    register("needy", lambda config, context: Needy(config.needs), config=NeedyConfig, summary="needs things")
+    register("poison", lambda config, context: Poison(config.step), config=PoisonConfig, summary="turns NaN")
+
+
+@hookimpl
+def occframe_register_occlusions(register: Register) -> None:
+    register("blot", lambda config, context: Blot(), config=BlotConfig, summary="blackens the left half")
+
+
 def tiny_registry() -> PluginRegistry:
     """The installed plugins and ``tiny``: backbone tiny, losses softmax, needy and poison, occlusion blot."""
-
-    @hookimpl
-    def occframe_register_backbones(register: Register) -> None:
-        register("tiny", lambda config, context: TinyBackbone(config), config=TinyConfig, summary="one convolution")
-
-    @hookimpl
-    def occframe_register_losses(register: Register) -> None:
-        def softmax(config: SoftmaxConfig, context: BuildContext) -> Softmax:
-            assert context.embedding_dim is not None
-            assert context.num_identities is not None
-            return Softmax(context.embedding_dim, context.num_identities)
-
-        register("softmax", softmax, config=SoftmaxConfig, summary="cross-entropy")
-        register("needy", lambda config, context: Needy(config.needs), config=NeedyConfig, summary="needs things")
-        register("poison", lambda config, context: Poison(config.step), config=PoisonConfig, summary="turns NaN")
-
-    @hookimpl
-    def occframe_register_occlusions(register: Register) -> None:
-        register("blot", lambda config, context: Blot(), config=BlotConfig, summary="blackens the left half")
-
-    plugin: Any = SimpleNamespace(
-        occframe_register_backbones=occframe_register_backbones,
-        occframe_register_losses=occframe_register_losses,
-        occframe_register_occlusions=occframe_register_occlusions,
-    )
     registry = PluginRegistry.discover()
-    record = registry.register(plugin, name="tiny", distribution="occframe-tiny")
+    record = registry.register(sys.modules[__name__], name="tiny", distribution="occframe-tiny")
     assert record.status == "loaded", record
     return registry

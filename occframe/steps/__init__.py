@@ -21,6 +21,12 @@ def occframe_register_steps(register: Register) -> None:
         summary="a model from weights that somebody else trained",
     )
     register(
+        "train",
+        "occframe.steps.train:build",
+        config="occframe.steps.train:TrainConfig",
+        summary="a recogniser learns from a data set, with or without occlusion",
+    )
+    register(
         "embed",
         "occframe.steps.embed:build",
         config="occframe.steps.embed:EmbedConfig",

@@ -131,7 +131,8 @@ class Journal:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "window": self._rows[: self._filled].cpu(),
+            "rows": self._rows[: self._filled].cpu(),
+            "window": asdict(self._window) | {"seconds": time.perf_counter() - self._since},
             "epoch_sums": self._epoch_sums.clone(),
             "epoch_steps": self._epoch_steps,
             "epoch": asdict(self._epoch),
@@ -140,9 +141,10 @@ class Journal:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Images and seconds of the open window stay out: a speed is of this process."""
-        self._filled = len(state["window"])
-        self._rows[: self._filled] = state["window"].to(self._rows.device)
+        self._filled = len(state["rows"])
+        self._rows[: self._filled] = state["rows"].to(self._rows.device)
+        self._window = Pace(**state["window"])
+        self._since = time.perf_counter() - self._window.seconds
         self._epoch_sums = state["epoch_sums"]
         self._epoch_steps = state["epoch_steps"]
         self._epoch = Pace(**state["epoch"])

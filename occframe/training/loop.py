@@ -56,6 +56,7 @@ class Training:
         self.checkpoints = checkpoints
         self.device = torch.device(device)
         self.step = 0  # taken so far
+        self._saved_at = time.monotonic()
 
     @property
     def total_steps(self) -> int:
@@ -78,28 +79,33 @@ class Training:
         Raises Interrupted when ``stop`` asks for it, a checkpoint kept; OccframeError when a figure is no number.
         """
         per_epoch = self.batches.batches_per_epoch
-        saved_at = time.monotonic()
+        self._saved_at = time.monotonic()
         while self.step < self.total_steps:
             epoch, first = divmod(self.step, per_epoch)
             for batch in self.journal.timed(self.batches.epoch(epoch, start_batch=first)):
-                rate = self.plan.rate(self.step)
-                self.journal.record(self.update(_on_device(batch, self.device), rate), len(batch.images))
+                self._pause(stop)
+                if len(batch.images) > 1:  # what could not be read is missing; batch norm has no use for one image
+                    figures = self.update(_on_device(batch, self.device), self.plan.rate(self.step))
+                    self.journal.record(figures, len(batch.images))
                 self.step += 1
                 progress.advance(len(batch.images))
-                if self.journal.full or self.step % per_epoch == 0:
-                    self._close_window(epoch + 1, rate, progress)
-                if self.step == self.total_steps:
-                    break
-                if stop():
-                    self.save()
-                    raise Interrupted(
-                        f"training stopped after step {self.step} of {self.total_steps}; a checkpoint is kept",
-                        remedy="run the same command again to go on",
-                    )
-                if time.monotonic() - saved_at >= self.plan.checkpoint_seconds:
-                    self.save()
-                    saved_at = time.monotonic()
+                if self.journal.full:
+                    self._close_window(epoch + 1, progress)
+            self.step = (epoch + 1) * per_epoch  # also where batches of unreadable pictures were passed over
+            self._close_window(epoch + 1, progress)
+            self.journal.close_epoch(self.step, epoch + 1)
         self.save()
+
+    def _pause(self, stop: Callable[[], bool]) -> None:
+        """Between two steps: write a checkpoint where it is time for one, or where the user wants to stop."""
+        if stop():
+            self.save()
+            raise Interrupted(
+                f"training stopped after step {self.step} of {self.total_steps}; a checkpoint is kept",
+                remedy="run the same command again to go on",
+            )
+        if time.monotonic() - self._saved_at >= self.plan.checkpoint_seconds:
+            self.save()
 
     def save(self) -> None:
         """Write a checkpoint, unless something in it is no number."""
@@ -115,16 +121,14 @@ class Training:
             "random": _random_state(self.device),
         }
         self.checkpoints.save(self.step, state)
+        self._saved_at = time.monotonic()
         self.journal.exclude(time.perf_counter() - began)
 
-    def _close_window(self, epoch: int, rate: float, progress: Progress) -> None:
+    def _close_window(self, epoch: int, progress: Progress) -> None:
         self._stop_on_fault()
-        self.journal.close_window(self.step, epoch, rate)
-        progress.describe(
-            f"epoch {epoch}/{self.plan.epochs}, loss {self.journal.last['steps'].get('loss', float('nan')):.3f}"
-        )
-        if self.step % self.batches.batches_per_epoch == 0:
-            self.journal.close_epoch(self.step, epoch)
+        self.journal.close_window(self.step, epoch, self.plan.rate(self.step - 1))
+        if "loss" in (told := self.journal.last.get("steps", {})):
+            progress.describe(f"epoch {epoch}/{self.plan.epochs}, loss {told['loss']:.3f}")
 
     def _stop_on_fault(self) -> None:
         fault = self.journal.fault(self.step)

@@ -45,8 +45,13 @@ class AdamW(_Decay):
 OptimiserConfig = Annotated[Sgd | AdamW, Field(discriminator="name")]
 
 
-def build_optimiser(config: Sgd | AdamW, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """An optimiser over the parameters that require a gradient, in at most two groups: decayed and not."""
+def build_optimiser(
+    config: Sgd | AdamW, parameters: Iterable[nn.Parameter], *, scaled_gradients: bool = False
+) -> Optimizer:
+    """An optimiser over the parameters that require a gradient, in at most two groups: decayed and not.
+
+    scaled_gradients: a gradient scaler will have steps skipped.
+    """
     import torch
 
     groups: dict[float, list[nn.Parameter]] = {}
@@ -57,5 +62,7 @@ def build_optimiser(config: Sgd | AdamW, parameters: Iterable[nn.Parameter]) -> 
     listed: list[dict[str, Any]] = [{"params": members, "weight_decay": decay} for decay, members in groups.items()]
     # Fused kernels take a half to a quarter of the loop over parameters on a CPU, and are torch's fastest on CUDA.
     if isinstance(config, Sgd):
-        return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+        # A step that the scaler skips still writes into the momentum of torch's fused SGD, which diverges from there.
+        fused = not scaled_gradients
+        return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
     return torch.optim.AdamW(listed, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)

@@ -1,0 +1,195 @@
+"""Step ``train``: a recogniser learns from a data set, with or without occlusion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from occframe.component import BackboneBlock, DataRef, LossBlock, OcclusionBlock
+from occframe.errors import OccframeError
+from occframe.precision import Precision
+from occframe.step import StepConfig, StepContext, StepOutcome
+from occframe.training.optimisers import OptimiserConfig, Sgd
+from occframe.training.schedules import CosineSchedule, Schedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from occframe.data import Quarantine
+    from occframe.training.loop import Training
+    from occframe.types import Dataset
+
+
+class TrainConfig(StepConfig):
+    produces = "model"
+
+    data: DataRef = Field(description="the faces to learn from")
+    backbone: BackboneBlock = Field(description="the recognition network")
+    weights: str | None = Field(
+        None, description="weights to begin with: a path, a URL or registry:NAME; none: from scratch"
+    )
+    losses: list[LossBlock] = Field(min_length=1, description="loss terms, summed by their weights")
+    occlusion: OcclusionBlock | None = Field(None, description="occludes faces while training")
+    occlusion_probability: float = Field(
+        2 / 3, ge=0, le=1, description="share of images that are occluded, drawn for each image; 2/3 is FROM's recipe"
+    )
+    flip: bool = Field(True, description="mirror half of the images, before occlusion")
+    epochs: int = Field(20, ge=1, description="passes over the data")
+    batch_size: int = Field(128, ge=2, description="images a step")
+    optimiser: OptimiserConfig = Field(Sgd(), description="how weights follow gradients")
+    schedule: Schedule = Field(CosineSchedule(), description="the learning rate over time")
+    precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")
+    channels_last: bool = Field(True, description="memory layout of the convolutions; faster on most devices")
+    clip_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient, longer ones are scaled down")
+    checkpoint_minutes: float = Field(10.0, gt=0, description="longest time between two checkpoints")
+    log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    threads: int | None = Field(
+        None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
+    )
+
+
+class TrainStep:
+    def run(self, context: StepContext) -> StepOutcome:
+        import torch
+
+        from occframe.data import Quarantine
+        from occframe.models import save_model
+        from occframe.random import derive_seed
+        from occframe.storage import join
+
+        config: TrainConfig = context.config
+        faces = context.dataset(config.data)
+        classes = _classes(faces, config.data)
+        batch_size = min(config.batch_size, len(faces.ids))
+        if batch_size < config.batch_size:
+            context.note(f"`{config.data}` has {batch_size} images, less than batch_size: every step sees them all")
+        quarantine = Quarantine()
+        devices = [context.device] if torch.device(context.device).type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(derive_seed(context.seed, "train"))
+            training = _assemble(context, faces, classes, batch_size, quarantine)
+            if done := training.resume():
+                context.note(f"went on from the checkpoint of step {done} of {training.total_steps}")
+            _run(context, training, batch_size)
+        figures = training.journal.last["epoch"]
+        losses = {name: figures[name] for name in training.update.columns if name in figures}
+        whole = training.journal.whole
+        metrics = {**losses, **whole.figures(), "steps": float(training.step), "images": float(whole.images)}
+        if summary := quarantine.summary():
+            context.note(summary)
+        quarantine.write(join(context.url, "quarantine.jsonl"))
+        extra = {"identities": len(classes), "images": len(faces.ids), "epochs": config.epochs, "losses": losses}
+        backbone: nn.Module = training.update.recogniser.backbone  # type: ignore[assignment]  # types.py imports no torch
+        meta = save_model(context.url, backbone, config.backbone, extra=extra)
+        headline = (
+            f"{context.name}: {config.epochs} epochs over {len(faces.ids):,} images of {len(classes):,} identities, "
+            f"loss {losses.get('loss', float('nan')):.3f}, {metrics['images_per_s']:,.0f} images/s"
+        )
+        return StepOutcome(outputs={"": meta}, metrics=metrics, headlines=[headline])
+
+
+def build(config: TrainConfig, context: object) -> TrainStep:
+    return TrainStep()
+
+
+def _classes(faces: Dataset, name: str) -> list[str]:
+    """The identities, sorted: class k is the k-th."""
+    classes = sorted(set(faces.subjects))
+    if len(classes) < 2:
+        found = f"one identity only, {classes[0]!r}" if classes else "no images"
+        raise OccframeError(
+            f"the data set `{name}` has {found}: a recogniser learns by telling people apart",
+            remedy="give it at least two identities: one sub-folder each in a folder, or another split",
+        )
+    return classes
+
+
+def _assemble(
+    context: StepContext, faces: Dataset, classes: Sequence[str], batch_size: int, quarantine: Quarantine
+) -> Training:
+    """Everything built, checked against each other and on the device, nothing trained yet."""
+    from occframe.data import FaceLoader
+    from occframe.precision import resolve_precision
+    from occframe.storage import join
+    from occframe.training.checkpoint import Checkpoints
+    from occframe.training.journal import Journal
+    from occframe.training.loop import Plan, Training
+    from occframe.training.metrics import MetricsLog
+    from occframe.training.needs import check_needs
+    from occframe.training.optimisers import build_optimiser
+    from occframe.training.recogniser import GradientStep, Recogniser, Term
+    from occframe.training.schedules import Span, rate_factor
+    from occframe.weights import load_weights
+
+    config: TrainConfig = context.config
+    device = context.device
+    backbone = context.build.build(config.backbone)
+    if config.weights is not None:
+        load_weights(backbone, config.weights)
+    known = {"num_identities": len(classes), "embedding_dim": backbone.embedding_dim, "image_spec": backbone.image_spec}
+    terms = [
+        Term(name, block.weight, context.build.build(block, **known))
+        for name, block in zip(_names(config.losses), config.losses, strict=True)
+    ]
+    occlusion = context.build.build(config.occlusion, **known) if config.occlusion else None
+    present = {"identities"}
+    present |= {"landmarks"} if faces.landmarks is not None else set()
+    present |= {"mask", "clean"} if occlusion else set()
+    check_needs(terms, present=present, backbone=backbone, backbone_name=config.backbone.use)
+
+    loader = FaceLoader(
+        faces,
+        height=backbone.image_spec.height,
+        width=backbone.image_spec.width,
+        batch_size=batch_size,
+        threads=config.threads or min(len(os.sched_getaffinity(0)), 16),
+        seed=context.seed,
+        shuffle=True,
+        flip=config.flip,
+        occlusion=occlusion,
+        occlusion_probability=config.occlusion_probability,
+        keep_clean=any("clean" in term.module.needs for term in terms),
+        classes=classes,
+        drop_last=True,
+        quarantine=quarantine,
+    )
+
+    precision = resolve_precision(config.precision, device)
+    recogniser = Recogniser(backbone, terms, precision=precision, channels_last=config.channels_last).to(device).train()
+    optimiser = build_optimiser(config.optimiser, recogniser.parameters(), scaled_gradients=precision == "fp16")
+    update = GradientStep(recogniser, optimiser, clip_norm=config.clip_norm)
+    journal = Journal(
+        MetricsLog(join(context.url, "metrics.jsonl")), update.columns, every=config.log_every, device=device
+    )
+    span = Span(loader.batches_per_epoch, loader.batches_per_epoch * config.epochs)
+
+    def rate(step: int) -> float:
+        return config.optimiser.lr * rate_factor(config.schedule, step, span)
+
+    plan = Plan(epochs=config.epochs, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60)
+    checkpoints = Checkpoints(join(context.url, "checkpoints"), context.note)
+    return Training(loader, update, plan, journal, checkpoints, device=device)
+
+
+def _run(context: StepContext, training: Training, batch_size: int) -> None:
+    import torch
+
+    left = (training.total_steps - training.step) * batch_size
+    try:
+        with context.progress("training", left, "images") as progress:
+            training.run(stop=context.stop_requested, progress=progress)
+    except torch.OutOfMemoryError as error:
+        raise OccframeError(
+            f"{context.device} has no memory left for batches of {batch_size} images: {str(error).splitlines()[0]}",
+            remedy="lower batch_size, or set precision: bf16",
+        ) from error
+
+
+def _names(losses: Sequence[LossBlock]) -> list[str]:
+    """Names to log losses by: their own, numbered where one is used twice."""
+    plain = [block.use.rpartition(":")[2] for block in losses]
+    seen = [plain[: number + 1].count(name) for number, name in enumerate(plain)]
+    return [name if count == 1 else f"{name}-{count}" for name, count in zip(plain, seen, strict=True)]
