@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from occframe.component import BackboneBlock
+from occframe.component import BackboneBlock, BuildContext
 from occframe.errors import OccframeError
 from occframe.step import StepConfig, StepContext, StepOutcome
 
@@ -46,5 +46,5 @@ class PretrainedStep:
         return StepOutcome(outputs={"": meta})
 
 
-def build(config: PretrainedConfig, context: object) -> PretrainedStep:
+def build(config: PretrainedConfig, context: BuildContext) -> PretrainedStep:
     return PretrainedStep()
