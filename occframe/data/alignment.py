@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from sys import modules
 from typing import Literal
 
 import cv2
@@ -102,18 +101,10 @@ def encoder(format: Literal["png", "jpeg"], quality: int) -> Encode:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Parallel by picture, not within one: OpenCV and torch would each start a team of threads in every worker.
-
-    For MTCNN on a busy machine that made the difference between 13 and 250 ms a picture.
-    """
-    torch = modules.get("torch")  # not imported for detectors that do without
-    before_cv2, before_torch = cv2.getNumThreads(), torch.get_num_threads() if torch else 1
+    """Parallel by picture, not within one: OpenCV would start a team of threads in every worker."""
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    if torch:
-        torch.set_num_threads(1)
     try:
         yield
     finally:
-        cv2.setNumThreads(before_cv2)
-        if torch:
-            torch.set_num_threads(before_torch)
+        cv2.setNumThreads(before)

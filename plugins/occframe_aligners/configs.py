@@ -19,6 +19,9 @@ class YuNetConfig(Config):
     score_threshold: float = Field(0.3, ge=0, lt=1, description="faces scored lower are not reported")
     nms_threshold: float = Field(0.3, gt=0, le=1, description="overlap (IoU) above which the lower-scored box goes")
     max_side: int = Field(640, ge=64, le=8192, description="bigger pictures are scaled down to this many pixels first")
+    refine: bool = Field(
+        True, description="look at every face again, cut out upright; better landmarks for about 4 ms a face"
+    )
 
 
 class MTCNNConfig(Config):
