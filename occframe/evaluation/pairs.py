@@ -84,7 +84,7 @@ def _lfw_pairs(url: str, text: str) -> Iterator[NamedPair]:
     impostor lines ``name1 n1 name2 n2``. See http://vis-www.cs.umass.edu/lfw/README.txt."""
     numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     # Names may hold spaces where fields are separated by tabs.
-    lines = [(number, line.split("	") if "	" in line else line.split()) for number, line in numbered]
+    lines = [(number, line.split("\t") if "\t" in line else line.split()) for number, line in numbered]
     if not lines or len(lines[0][1]) > 2 or not all(field.strip().isdecimal() for field in lines[0][1]):
         raise OccframeError(
             f"{url}:1: neither LFW's header (`10 300`: folds, pairs a fold) nor a CSV header with id_a, id_b and same",

@@ -87,6 +87,8 @@ class Verification:
                 too_deep.append(far)
                 continue
             metrics[f"tar@far={rate_text(far)}"] = point.tar
+            if point.allowed < 10:
+                notes.append(f"TAR at FAR {rate_text(far)} rests on the {point.allowed} highest impostor scores.")
             if np.isfinite(point.threshold):
                 thresholds[f"threshold@far={rate_text(far)}"] = point.threshold
         if too_deep:

@@ -80,7 +80,7 @@ def _contact_sheets(context: StepContext, evaluation: Evaluation, count: int) ->
         ids = [name for batch in Gallery.open(artefact.url).iter_batches() for name in batch.ids]
         chosen = [ids[place * len(ids) // count] for place in range(count)] if len(ids) > count else ids
         samples = occluded_samples(chosen, _replay(context, artefact, chosen))
-        caption = f"{len(chosen)} of {len(ids):,} probes, evenly spaced: as stored, and as the model was given them."
+        caption = f"{len(chosen)} of {len(ids):,} probes, evenly spaced: before, and as the model was given them."
         yield ContactSheet(condition, caption, samples)
 
 

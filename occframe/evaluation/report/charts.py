@@ -34,16 +34,19 @@ class Chart:
 
 @dataclass(frozen=True)
 class _Axes:
+    """position: how a tooltip writes x (printf). rate: y is a share, shown in per cent."""
+
     title: str
     x: str
     y: str
+    position: str = "%.3g"
     log_x: bool = False
     rate: bool = False
 
 
 _AXES = {
-    "ROC": _Axes("ROC", "false accept rate", "true accept rate", log_x=True, rate=True),
-    "CMC": _Axes("CMC", "rank", "probes found", rate=True),
+    "ROC": _Axes("ROC", "false accept rate", "true accept rate", "%.1e", log_x=True, rate=True),
+    "CMC": _Axes("CMC", "rank", "probes found", "%d", rate=True),
 }
 
 
@@ -54,22 +57,27 @@ def library() -> str:
 
 def protocol_chart(id_: str, protocol: str, chart: str, curves: Mapping[str, Curve]) -> Chart:
     """One line a condition. chart: "ROC", "CMC", or a name of the protocol's own, drawn on linear axes."""
-    axes = _AXES.get(chart, _Axes(chart, "", ""))
+    axes = _AXES.get(chart, _Axes(chart, "x", "y"))
     lines = {name: (np.asarray(curve.x, float), np.asarray(curve.y, float)) for name, curve in curves.items()}
     if axes.log_x:
         lines = _on_log_grid(lines)
-    ends = "; ".join(
-        f"{name} from {y[0]:.1%} at {x[0]:.3g} to {y[-1]:.1%} at {x[-1]:.3g}" for name, (x, y) in lines.items()
-    )
-    return Chart(id_, f"{axes.title}, {protocol}", list(lines), f"{axes.y} over {axes.x}: {ends}", _draw(axes, lines))
+    return _chart(id_, f"{axes.title}, {protocol}", axes, lines)
 
 
 def loss_chart(id_: str, model: str, losses: Mapping[str, Curve]) -> Chart:
     """Losses of a training over its optimiser steps."""
     lines = {name: (curve.x, curve.y) for name, curve in losses.items()}
-    ends = "; ".join(f"{name} from {y[0]:.3g} to {y[-1]:.3g}" for name, (_, y) in lines.items())
-    axes = _Axes("Training loss", "optimiser step", "loss")
-    return Chart(id_, f"Training loss, {model}", list(lines), f"Loss over steps: {ends}", _draw(axes, lines))
+    axes = _Axes("Training loss", "optimiser step", "loss", "%d")
+    return _chart(id_, f"{axes.title}, {model}", axes, lines)
+
+
+def _chart(id_: str, title: str, axes: _Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Chart:
+    digits = ".1%" if axes.rate else ".3g"
+    ends = "; ".join(
+        f"{name} from {y[0]:{digits}} at {x[0]:.3g} to {y[-1]:{digits}} at {x[-1]:.3g}"
+        for name, (x, y) in lines.items()
+    )
+    return Chart(id_, title, list(lines), f"{axes.y} over {axes.x}: {ends}", _draw(axes, lines))
 
 
 def _on_log_grid(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -105,7 +113,6 @@ def _draw(axes: _Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Ma
         # A little room above 100 %, or half of a line along it is cut off.
         plot.y_range = Range1d(start=bottom, end=1.0 + 0.02 * (1.0 - bottom))
     value = "{0.00%}" if axes.rate else "{0.000}"
-    position = "@x{%.1e}" if axes.log_x else "@x{%d}"
     steps = [x for x, _ in lines.values()]
     shared = all(np.array_equal(steps[0], x) for x in steps)
     columns = {f"y{number}": y for number, (_, y) in enumerate(lines.values())}
@@ -120,7 +127,7 @@ def _draw(axes: _Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Ma
                 HoverTool(
                     renderers=[line],
                     mode="vline",
-                    tooltips=[(axes.x or "x", position), *shown],
+                    tooltips=[(axes.x, f"@x{{{axes.position}}}"), *shown],
                     formatters={"@x": "printf"},
                     attachment="horizontal",
                     visible=False,  # no button: there is nothing to switch
