@@ -1,1 +1,33 @@
-"""Placeholder until its component lands."""
+"""Data sets that come with occframe."""
+
+from __future__ import annotations
+
+from occframe import hookimpl
+
+
+@hookimpl
+def occframe_register_datasets(register):  # type: ignore[no-untyped-def]
+    register(
+        "folder",
+        "occframe_datasets.folder:build",
+        config="occframe_datasets.configs:FolderConfig",
+        summary="one sub-folder an identity, pictures in it",
+    )
+    register(
+        "parquet",
+        "occframe_datasets.parquet:build",
+        config="occframe_datasets.configs:ParquetConfig",
+        summary="Parquet: one row an image, with identity and optional landmarks and attributes",
+    )
+    register(
+        "orl",
+        "occframe_datasets.orl:build",
+        config="occframe_datasets.configs:OrlConfig",
+        summary="the ORL faces: 40 people, 10 grey pictures each (extra `demo`)",
+    )
+    register(
+        "synthetic",
+        "occframe_datasets.synthetic:build",
+        config="occframe_datasets.configs:SyntheticConfig",
+        summary="drawn people with landmarks: no download, deterministic",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ import torch
 from occframe.random import derive_seed, uniform
 
 
+@lru_cache(maxsize=8)  # every generator of a process cuts from the same ones
 def textures(count: int, height: int, width: int) -> np.ndarray:
     """Array [count, height, width, 3] uint8 RGB."""
     return np.stack([_texture(number, height, width) for number in range(count)])

@@ -11,8 +11,8 @@ from occframe import BuildContext, FaceBatch
 from occframe.plugins import PluginRegistry
 from occframe.random import derive_seed
 from occframe_occlusions.configs import RectanglesConfig
-from occframe_occlusions.rectangles import Rectangles, build
 from occframe_occlusions.patterns import textures
+from occframe_occlusions.rectangles import Rectangles, build
 
 
 class Faces:
@@ -41,6 +41,7 @@ def with_patches(**options) -> Rectangles:
     return Rectangles(config, Faces())
 
 
+sizes = st.sampled_from([(5, 5), (40, 32), (17, 33), (9, 40)])
 ranges = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted).map(tuple)
 configs = st.builds(
     RectanglesConfig,

@@ -1,0 +1,50 @@
+"""Options of the data sets."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from occframe import Config
+
+
+class FolderConfig(Config):
+    """One sub-folder an identity, pictures in it."""
+
+    url: str = Field(description="the folder: a path or any fsspec URL")
+    aligned: bool = Field(False, description="every picture is a face crop aligned to the ArcFace template already")
+    follow_links: bool = Field(
+        False, description="follow symbolic links that leave the folder; without it they are left out, with a note"
+    )
+
+
+class ParquetConfig(Config):
+    """One row an image, as Parquet."""
+
+    url: str = Field(description="a file, or a folder of part files: a path or any fsspec URL")
+    image: str = Field("image", description="column of encoded pictures, or of structs {bytes, path}")
+    identity: str = Field("identity", description="column of identity labels")
+    id: str | None = Field(
+        None,
+        description="column of unique names; where absent `id` or `file` if there is one, else file and row number",
+    )
+    landmarks: str | None = Field(
+        None,
+        description="column of 10 numbers, x and y of five points in pixels; where absent `landmarks` if there is one",
+    )
+    aligned: bool | None = Field(
+        None, description="every picture is aligned to the ArcFace template; where absent what the file says of itself"
+    )
+    cache_mb: int = Field(1024, ge=1, description="MiB of pictures kept in memory; shuffling mixes as many rows as fit")
+
+
+class OrlConfig(Config):
+    """The ORL faces, from extra `demo`."""
+
+
+class SyntheticConfig(Config):
+    """Drawn faces."""
+
+    identities: int = Field(20, ge=1, le=1_000_000, description="how many people")
+    images: int = Field(10, ge=1, le=100_000, description="pictures of each")
+    size: int = Field(112, ge=24, le=1024, description="height and width, pixels")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="another seed, other people")
