@@ -134,7 +134,8 @@ def _assemble(
         Term(name, block.weight, context.build.build(block, **known))
         for name, block in zip(_names(config.losses), config.losses, strict=True)
     ]
-    occlusion = context.build.build(config.occlusion, **known) if config.occlusion else None
+    # The loader occludes in its threads, before anything reaches the device.
+    occlusion = context.build.build(config.occlusion, **known | {"device": "cpu"}) if config.occlusion else None
     present = {"identities"}
     present |= {"landmarks"} if faces.landmarks is not None else set()
     present |= {"mask", "clean"} if occlusion else set()

@@ -100,6 +100,27 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_a_second_run_goes_on(tmp_path) -> 
     assert_same_training(tmp_path / "halves", tmp_path / "whole")
 
 
+def test_bundled_components_train_and_resume_exactly(tmp_path) -> None:
+    options = {
+        "backbone": {"use": "mobilefacenet", "embedding_dim": 64},
+        "losses": [{"use": "cosface", "scale": 16}, {"use": "arcface", "scale": 16, "weight": 0.5}],
+        "occlusion": "rectangles",
+        "optimiser": {"name": "adamw"},
+        "batch_size": 4,
+        "epochs": 1,
+        "log_every": 2,
+    }
+    faces = TinyFaces(identities=4, each=3)
+    _, outcome = train(tmp_path / "whole", faces=faces, **options)
+    figures = outcome.metrics
+    assert figures["loss"] == pytest.approx(figures["loss.cosface"] + 0.5 * figures["loss.arcface"])
+    with pytest.raises(Interrupted):
+        train(tmp_path / "halves", faces=faces, stop=stop_after(1), **options)
+    made, _ = train(tmp_path / "halves", faces=faces, **options)
+    assert_same_training(tmp_path / "halves", tmp_path / "whole")
+    assert load_model(f"{tmp_path}/halves", made.build).embedding_dim == 64
+
+
 def child(url: str) -> None:
     """What the killed process runs: a checkpoint after every step."""
     train(Path(url), epochs=30, checkpoint_minutes=1e-9)

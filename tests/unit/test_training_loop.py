@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,41 @@ def test_checkpoints_are_written_as_time_passes_and_at_the_end(tmp_path, monkeyp
     run(build(tmp_path / "often", checkpoint_seconds=0.0, epochs=1))
     run(build(tmp_path / "seldom", epochs=1))
     assert saved == [0, 1, 2, 3, 4, 5, 6, 6]
+
+
+def test_batches_of_unreadable_pictures_are_no_reason_to_stumble(tmp_path) -> None:
+    class Torn(Colours):
+        def epoch(self, number: int, start_batch: int = 0) -> Iterator[FaceBatch]:
+            batches = list(super().epoch(number))
+            one = batches[2]
+            batches[2] = FaceBatch(one.images[:1], one.index[:1], one.identities[:1])
+            del batches[4]  # nothing of it is left
+            yield from batches[start_batch:]
+
+    training = build(tmp_path, epochs=2)
+    training.batches = Torn()
+    run(training)
+    epochs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in epochs if line["kind"] == "epoch"] == [6, 12]
+    assert training.journal.whole.images == 2 * 4 * 16
+
+
+def test_waiting_for_data_shows(tmp_path) -> None:
+    class Slow(Colours):
+        def epoch(self, number: int, start_batch: int = 0) -> Iterator[FaceBatch]:
+            for batch in super().epoch(number, start_batch):
+                time.sleep(0.05)
+                yield batch
+
+    for name, batches in {"slow": Slow(), "ready": Colours()}.items():
+        training = build(tmp_path / name, epochs=1)
+        training.batches = batches
+        run(training)
+    slow, ready = (
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("slow", "ready")
+    )
+    assert slow["data_wait"] > max(0.5, ready["data_wait"])
+    assert slow["images_per_s"] == pytest.approx(96 / slow["seconds"], rel=0.01)
 
 
 def test_nan_stops_the_training_and_names_loss_and_step(tmp_path) -> None:
