@@ -251,13 +251,25 @@ def test_unreadable_pictures_are_left_out_and_listed(tmp_path) -> None:
     assert outcome.metrics["loss"] > 0
 
 
-def test_a_full_disk_ends_the_step_with_what_to_do(tmp_path, monkeypatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("code", "text"), [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")]
+)
+def test_a_full_disk_or_a_read_only_one_ends_the_step_with_what_to_do(tmp_path, monkeypatch, code, text) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, text)
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OccframeError, match=r"cannot write .*No space left on device(.|\n)*free some space"):
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(OccframeError, match=rf"cannot write .*{text}(.|\n)*free some space or choose another run_dir"):
         train(tmp_path, checkpoint_minutes=1e-9)
+
+
+def test_too_little_memory_on_the_device_says_what_to_lower(tmp_path, monkeypatch) -> None:
+    def greedy(*_: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 3 GiB\nwith a page of advice")
+
+    monkeypatch.setattr("tests.tiny.TinyBackbone.forward", greedy)
+    with pytest.raises(OccframeError, match="batches of 8 images: tried to allocate 3 GiB\n  -> lower batch_size"):
+        train(tmp_path)
 
 
 @pytest.mark.parametrize(
