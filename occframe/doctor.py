@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from typing import Literal
 
+from occframe.machine import usable_cores
 from occframe.plugins import PluginRegistry
 
 
@@ -33,7 +34,7 @@ def _python() -> Iterator[Finding]:
     yield Finding(
         "Python", level, f"{version} at {sys.executable}", None if level == "ok" else "use Python 3.11 or newer"
     )
-    yield Finding("cores", "ok", f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}")
+    yield Finding("cores", "ok", f"{usable_cores()} usable of {os.cpu_count()}")
 
 
 def _torch() -> Iterator[Finding]:

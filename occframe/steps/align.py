@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from occframe.component import AlignerBlock, DataRef, DetectorBlock
 from occframe.config import Name
 from occframe.data.splits import SplitPart, part_problems
 from occframe.errors import Interrupted, OccframeError
+from occframe.machine import default_threads
 from occframe.step import StepConfig, StepContext, StepOutcome
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class _Alignment:
         folder = join(self.context.url, "faces.parquet")
         make_dirs(folder)
         total = len(self.data.ids)
-        pool = ThreadPoolExecutor(config.threads or min(len(os.sched_getaffinity(0)), 16))
+        pool = ThreadPoolExecutor(config.threads or default_threads())
         try:
             with self.context.progress("aligning", total, "face") as progress:
                 for number, start in enumerate(range(0, total, PART_ROWS)):

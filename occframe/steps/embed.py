@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import Field
 
 from occframe.component import DataRef, ModelRef, OcclusionBlock
 from occframe.errors import Interrupted, OccframeError
+from occframe.machine import default_threads
 from occframe.precision import Precision
 from occframe.step import StepConfig, StepContext, StepOutcome
 
@@ -108,7 +108,7 @@ def face_loader(
         height=spec.height,
         width=spec.width,
         batch_size=batch_size,
-        threads=threads or min(len(os.sched_getaffinity(0)), 16),
+        threads=threads or default_threads(),
         seed=seed,
         occlusion=context.build.build(occlusion, image_spec=spec, device="cpu") if occlusion else None,
         keep_clean=keep_clean,

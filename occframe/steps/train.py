@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from occframe.component import BackboneBlock, DataRef, LossBlock, OcclusionBlock
+from occframe.component import BackboneBlock, DataRef, LossBlock, ModelRef, OcclusionBlock
 from occframe.errors import OccframeError
+from occframe.machine import default_threads
 from occframe.precision import Precision
 from occframe.step import StepConfig, StepContext, StepOutcome
 from occframe.training.optimisers import OptimiserConfig, Sgd
+from occframe.training.parts import Part
 from occframe.training.schedules import CosineSchedule, Schedule
 
 if TYPE_CHECKING:
     from torch import nn
 
     from occframe.data import Quarantine
+    from occframe.models import LoadedModel
     from occframe.training.loop import Training
-    from occframe.types import Dataset
+    from occframe.types import Backbone, Dataset
 
 
 class TrainConfig(StepConfig):
@@ -31,6 +33,14 @@ class TrainConfig(StepConfig):
     weights: str | None = Field(
         None, description="weights to begin with: a path, a URL or registry:NAME; none: from scratch"
     )
+    start: ModelRef | None = Field(
+        None,
+        description="a model to begin with instead; parts of the backbone that it does not have begin as built, where "
+        "the backbone allows that",
+    )
+    teacher: ModelRef | None = Field(
+        None, description="a frozen recogniser whose embeddings of the faces before occlusion loss terms learn from"
+    )
     losses: list[LossBlock] = Field(min_length=1, description="loss terms, summed by their weights")
     occlusion: OcclusionBlock | None = Field(None, description="occludes faces while training")
     occlusion_probability: float = Field(
@@ -40,6 +50,11 @@ class TrainConfig(StepConfig):
     epochs: int = Field(20, ge=1, description="passes over the data")
     batch_size: int = Field(128, ge=2, description="images a step")
     optimiser: OptimiserConfig = Field(Sgd(), description="how weights follow gradients")
+    parts: dict[str, Part] = Field(
+        {},
+        description="what learns at a pace of its own, by the beginning of a weight's name: `trunk: {rate: 0.1}`; "
+        "`losses.NAME` are the weights of a loss",
+    )
     schedule: Schedule = Field(CosineSchedule(), description="the learning rate over time")
     precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")
     channels_last: bool = Field(True, description="memory layout of the convolutions; faster on most devices")
@@ -49,6 +64,12 @@ class TrainConfig(StepConfig):
     threads: int | None = Field(
         None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
     )
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.weights is not None and self.start is not None:
+            raise ValueError("weights and start both say what to begin with: give one of the two")
+        return self
 
 
 class TrainStep:
@@ -112,6 +133,7 @@ def _assemble(
 ) -> Training:
     """Everything built, checked against each other and on the device, nothing trained yet."""
     from occframe.data import FaceLoader
+    from occframe.models import begin_from, load_model
     from occframe.precision import resolve_precision
     from occframe.storage import join
     from occframe.training.checkpoint import Checkpoints
@@ -120,6 +142,7 @@ def _assemble(
     from occframe.training.metrics import MetricsLog
     from occframe.training.needs import check_needs
     from occframe.training.optimisers import build_optimiser
+    from occframe.training.parts import apply_parts
     from occframe.training.recogniser import GradientStep, Recogniser, Term
     from occframe.training.schedules import Span, rate_factor
     from occframe.weights import load_weights
@@ -129,6 +152,12 @@ def _assemble(
     backbone = context.build.build(config.backbone)
     if config.weights is not None:
         load_weights(backbone, config.weights)
+    if config.start is not None:
+        begin_from(backbone, context.artefact(config.start).url)
+    teacher = None
+    if config.teacher is not None:
+        teacher = load_model(context.artefact(config.teacher).url, context.build)
+        _check_teacher(teacher, backbone)
     known = {"num_identities": len(classes), "embedding_dim": backbone.embedding_dim, "image_spec": backbone.image_spec}
     terms = [
         Term(name, block.weight, context.build.build(block, **known))
@@ -139,6 +168,7 @@ def _assemble(
     present = {"identities"}
     present |= {"landmarks"} if faces.landmarks is not None else set()
     present |= {"mask", "clean"} if occlusion else set()
+    present |= {"teacher"} if teacher else set()
     check_needs(terms, present=present, backbone=backbone, backbone_name=config.backbone.use)
 
     loader = FaceLoader(
@@ -146,21 +176,27 @@ def _assemble(
         height=backbone.image_spec.height,
         width=backbone.image_spec.width,
         batch_size=batch_size,
-        threads=config.threads or min(len(os.sched_getaffinity(0)), 16),
+        threads=config.threads or default_threads(),
         seed=context.seed,
         shuffle=True,
         flip=config.flip,
         occlusion=occlusion,
         occlusion_probability=config.occlusion_probability,
-        keep_clean=any("clean" in term.module.needs for term in terms),
+        keep_clean=teacher is not None or any("clean" in term.module.needs for term in terms),
         classes=classes,
         drop_last=True,
         quarantine=quarantine,
     )
 
     precision = resolve_precision(config.precision, device)
-    recogniser = Recogniser(backbone, terms, precision=precision, channels_last=config.channels_last).to(device).train()
-    optimiser = build_optimiser(config.optimiser, recogniser.parameters(), scaled_gradients=precision == "fp16")
+    recogniser = Recogniser(
+        backbone, terms, precision=precision, channels_last=config.channels_last, teacher=teacher
+    ).to(device)
+    factors = apply_parts(recogniser, config.parts)
+    recogniser.train()
+    optimiser = build_optimiser(
+        config.optimiser, recogniser.parameters(), factors=factors, scaled_gradients=precision == "fp16"
+    )
     update = GradientStep(recogniser, optimiser, clip_norm=config.clip_norm)
     journal = Journal(
         MetricsLog(join(context.url, "metrics.jsonl")), update.columns, every=config.log_every, device=device
@@ -173,6 +209,17 @@ def _assemble(
     plan = Plan(epochs=config.epochs, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60)
     checkpoints = Checkpoints(join(context.url, "checkpoints"), context.note)
     return Training(loader, update, plan, journal, checkpoints, device=device)
+
+
+def _check_teacher(teacher: LoadedModel, backbone: Backbone) -> None:
+    spec, seen = backbone.image_spec, teacher.image_spec
+    theirs, ours = (seen.height, seen.width, teacher.embedding_dim), (spec.height, spec.width, backbone.embedding_dim)
+    if theirs != ours:
+        raise OccframeError(
+            f"the teacher takes {theirs[0]} x {theirs[1]} images to {theirs[2]} dimensions, the backbone {ours[0]} x "
+            f"{ours[1]} to {ours[2]}: it cannot teach it",
+            remedy="use the model that the backbone begins with as its teacher",
+        )
 
 
 def _run(context: StepContext, training: Training, batch_size: int) -> None:
