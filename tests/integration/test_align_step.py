@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -15,8 +14,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from occframe import hookimpl
-from occframe.component import BuildContext, Config
+from occframe.component import BuildContext
 from occframe.config import load_pipeline
 from occframe.data import FaceParquetWriter, ParquetFaces, apply_split, decode
 from occframe.data.splits import SplitPart
@@ -211,35 +209,22 @@ def test_configuration_errors(options: dict[str, Any], message: str) -> None:
         AlignConfig.model_validate({"data": "pictures"} | options, context={"registry": REGISTRY})
 
 
-class PathConfig(Config):
-    path: str
-
-
 def test_other_steps_name_its_parts_in_a_pipeline(tmp_path: Path) -> None:
     """The runner opens what the step wrote, gives its declared parts, and skips it the second time."""
-    plugin = ModuleType("pictures")
-
-    @hookimpl
-    def occframe_register_datasets(register: Any) -> None:
-        register("pictures", lambda config, build: ParquetFaces(config.path), config=PathConfig, summary="pictures")
-
-    plugin.occframe_register_datasets = occframe_register_datasets
-    registry = PluginRegistry.discover()
-    registry.register(plugin, name="pictures", distribution="tests")
     text = f"""
 run_dir: {tmp_path / "run"}
 device: cpu
 data:
-  photographs: {{use: pictures, path: {pictures(tmp_path, 12).url}}}
+  photographs: {{use: parquet, url: {pictures(tmp_path, 12).url}}}
 steps:
   - use: align
     name: crops
     data: photographs
     splits: {{train: {{identities: 3}}, test: {{identities: rest}}}}
 """
-    pipeline = load_pipeline(parse_yaml(text, "pipeline.yaml"), registry)
-    Runner(pipeline, registry, Console(quiet=True)).run()
-    again = Runner(pipeline, registry, Console(quiet=True))
+    pipeline = load_pipeline(parse_yaml(text, "pipeline.yaml"), REGISTRY)
+    Runner(pipeline, REGISTRY, Console(quiet=True)).run()
+    again = Runner(pipeline, REGISTRY, Console(quiet=True))
     assert [step.action for step in again.plan()] == ["skip"]
     train, test = again.dataset("crops.train"), again.dataset("crops.test")
     assert train.aligned
