@@ -20,25 +20,22 @@ from occframe_occlusions.configs import RectanglesConfig
 from occframe_occlusions.patterns import textures
 
 _TEXTURES = 48
-# Streams of random numbers of an image.
-_IMAGE, _RECTANGLES = 1, 2
+_STREAM = 1
 
 
 @dataclass(frozen=True)
 class RectangleParams:
-    """n rectangles an image, later ones on top; height 0 where an image has fewer. All tensors are [B, n] int64.
+    """n rectangles an image, later ones on top. Pairs are (down, across) in pixels; all but ``colour`` are int64.
 
-    top, left, height, width: pixels, inside the image. picture: of the pool (textures, then faces), -1 for a colour.
-    picture_top, picture_left: where the rectangle is cut from it. colour: Tensor [B, n, 3] uint8 RGB.
+    corner: Tensor [B, n, 2], top left. size: Tensor [B, n, 2], inside the image; height 0 where an image has fewer.
+    picture: Tensor [B, n], which of the pool's (textures, then faces) it shows, -1 for a colour.
+    cut: Tensor [B, n, 2], the corner of what it shows of that picture. colour: Tensor [B, n, 3] uint8 RGB.
     """
 
-    top: Tensor
-    left: Tensor
-    height: Tensor
-    width: Tensor
+    corner: Tensor
+    size: Tensor
     picture: Tensor
-    picture_top: Tensor
-    picture_left: Tensor
+    cut: Tensor
     colour: Tensor
 
     def to(self, device: torch.device) -> RectangleParams:
@@ -58,47 +55,40 @@ class Rectangles:
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> RectangleParams:
         """seeds: Tensor [B] int64."""
-        options = self.options
-        image_height, image_width = batch.images.shape[2:]
-        slots = options.count[1]
-        count_draw, coverage_draw = uniform(seeds, _IMAGE, 2).double().unbind(1)
-        draw = uniform(seeds, _RECTANGLES, slots * 10).double().view(len(seeds), slots, 10).unbind(2)
+        options, device = self.options, seeds.device
+        height, width = batch.images.shape[2:]
+        limits = torch.tensor([height, width], device=device)
+        fewest, most = options.count
+        drawn = uniform(seeds, _STREAM, 2 + 10 * most).double()
+        draw = drawn[:, 2:].view(len(seeds), most, 10)
 
-        count = options.count[0] + (count_draw * (slots - options.count[0] + 1)).long()
-        area = _between(options.coverage, coverage_draw) * image_height * image_width / count
-        aspect = options.aspect[0] * (options.aspect[1] / options.aspect[0]) ** draw[0]
+        count = fewest + (drawn[:, :1] * (most - fewest + 1)).long()
+        area = _between(options.coverage, drawn[:, 1:2]) * (height * width) / count
+        aspect = options.aspect[0] * (options.aspect[1] / options.aspect[0]) ** draw[..., 0]
         # Where the wanted shape does not fit, the area is kept and the shape gives way.
-        width = (area[:, None] * aspect).sqrt().clamp(1, image_width)
-        height = (area[:, None] / width).clamp(1, image_height)
-        width = (area[:, None] / height).clamp(1, image_width).round().long()
-        height = height.round().long()
-        left = (_between(options.centre_x, draw[1]) * image_width - width / 2).round().long()
-        top = (_between(options.centre_y, draw[2]) * image_height - height / 2).round().long()
-        if options.border == "inside":
-            left, top = left.clamp(min=0).minimum(image_width - width), top.clamp(min=0).minimum(image_height - height)
-        else:
-            left, width = _clip(left, width, image_width)
-            top, height = _clip(top, height, image_height)
-        absent = torch.arange(slots, device=seeds.device) >= count[:, None]
-        height = height.masked_fill(absent, 0)
+        across = (area * aspect).sqrt().clamp(1, width)
+        down = (area / across).clamp(1, height)
+        size = torch.stack([down, (area / down).clamp(1, width)], 2).round().long()
 
-        fill = (draw[3] * len(options.fills)).long()
-        kinds = [
-            torch.full_like(fill, -1) if kind == "colour"
-            else (draw[4] * _TEXTURES).long() if kind == "texture"
-            else _TEXTURES + (draw[4] * len(self._chosen)).long()
-            for kind in options.fills
-        ]  # fmt: skip
-        return RectangleParams(
-            top=top,
-            left=left,
-            height=height,
-            width=width,
-            picture=torch.stack(kinds).gather(0, fill[None])[0],
-            picture_top=(draw[5] * (image_height - height + 1)).long(),
-            picture_left=(draw[6] * (image_width - width + 1)).long(),
-            colour=(torch.stack(draw[7:], 2) * 256).to(torch.uint8),
-        )
+        ranges = torch.tensor([options.centre_y, options.centre_x], dtype=torch.float64, device=device)
+        centre = (ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * draw[..., 1:3]) * limits
+        corner = (centre - size / 2).round().long()
+        if options.border == "inside":
+            corner = corner.clamp(min=0).minimum(limits - size)
+        else:
+            end = (corner + size).minimum(limits)
+            corner = corner.clamp(min=0).minimum(limits - 1)
+            size = (end - corner).clamp(min=1)
+        cut = (draw[..., 3:5] * (limits - size + 1)).long()
+        absent = torch.arange(most, device=device) >= count
+        size = size.masked_fill(absent[..., None], 0)
+
+        # Of each fill, its first picture and how many there are; a colour is the one "picture" -1.
+        pictures = {"colour": (-1, 1), "texture": (0, _TEXTURES), "patch": (_TEXTURES, len(self._chosen))}
+        spans = torch.tensor([pictures[fill] for fill in options.fills], device=device)
+        first, number = spans[(draw[..., 5] * len(spans)).long()].unbind(-1)
+        picture = first + (draw[..., 6] * number).long()
+        return RectangleParams(corner, size, picture, cut, (draw[..., 7:] * 256).to(torch.uint8))
 
     def apply(self, images: Tensor, params: RectangleParams) -> Occluded:
         if images.device.type == "cpu" and images.dtype == torch.uint8:
@@ -111,19 +101,18 @@ class Rectangles:
         count, height, width, _ = occluded.shape
         mask = np.zeros((count, 1, height, width), np.float32)
         pool = self._pool(height, width, images.device).numpy()
-        places = [getattr(params, item.name).flatten() for item in fields(params) if item.name != "colour"]
+        places = torch.cat([params.corner, params.size, params.cut, params.picture[..., None]], 2).flatten(0, 1)
         colours = params.colour.flatten(0, 1).numpy()
-        slots = params.top.shape[1]
-        for at, place in enumerate(torch.stack(places, 1).tolist()):
-            top, left, high, wide, picture, cut_top, cut_left = place
+        rectangles = params.picture.shape[1]
+        for at, (top, left, high, wide, cut_top, cut_left, picture) in enumerate(places.tolist()):
             down, across = slice(top, top + high), slice(left, left + wide)
-            covered = occluded[at // slots, down, across]
+            covered = occluded[at // rectangles, down, across]
             if picture >= 0:
                 covered[:] = pool[picture, cut_top : cut_top + high, cut_left : cut_left + wide]
             else:
                 covered[:1] = colours[at]
                 covered[1:] = covered[:1]  # row by row is several times as fast as pixel by pixel
-            mask[at // slots, 0, down, across] = 1
+            mask[at // rectangles, 0, down, across] = 1
         return Occluded(torch.from_numpy(occluded).permute(0, 3, 1, 2), torch.from_numpy(mask))
 
     def _apply_anywhere(self, images: Tensor, params: RectangleParams) -> Occluded:
@@ -133,17 +122,18 @@ class Rectangles:
         xs = torch.arange(width, device=images.device)
         pool = self._pool(height, width, images.device)
         covered = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
-        for slot in range(params.top.shape[1]):
-            down = ys - params.top[:, slot, None]  # [B, H], row within the rectangle
-            across = xs - params.left[:, slot, None]
-            inside_down = (down >= 0) & (down < params.height[:, slot, None])
-            inside_across = (across >= 0) & (across < params.width[:, slot, None])
+        for number in range(params.picture.shape[1]):
+            corner, size, cut = params.corner[:, number], params.size[:, number], params.cut[:, number]
+            down = ys - corner[:, :1]  # [B, H], row within the rectangle
+            across = xs - corner[:, 1:]
+            inside_down = (down >= 0) & (down < size[:, :1])
+            inside_across = (across >= 0) & (across < size[:, 1:])
             inside = inside_down[:, None, :, None] & inside_across[:, None, None, :]
-            from_row = (down + params.picture_top[:, slot, None]).clamp(0, height - 1)
-            from_column = (across + params.picture_left[:, slot, None]).clamp(0, width - 1)
-            picture = params.picture[:, slot, None, None]
+            from_row = (down + cut[:, :1]).clamp(0, height - 1)
+            from_column = (across + cut[:, 1:]).clamp(0, width - 1)
+            picture = params.picture[:, number, None, None]
             content = pool[picture.clamp(min=0), from_row[:, :, None], from_column[:, None, :]]
-            content = torch.where(picture[..., None] >= 0, content, params.colour[:, slot, None, None])
+            content = torch.where(picture[..., None] >= 0, content, params.colour[:, number, None, None])
             content = content.permute(0, 3, 1, 2).to(images.dtype)
             content = content if images.dtype == torch.uint8 else content / 255
             images = torch.where(inside, content, images)
@@ -164,12 +154,6 @@ class Rectangles:
 
 def _between(bounds: tuple[float, float], draw: Tensor) -> Tensor:
     return bounds[0] + (bounds[1] - bounds[0]) * draw
-
-
-def _clip(start: Tensor, length: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    end = (start + length).clamp(max=limit)
-    start = start.clamp(0, limit - 1)
-    return start, (end - start).clamp(min=1)
 
 
 def build(config: RectanglesConfig, context: BuildContext) -> Rectangles:

@@ -1,53 +1,69 @@
-"""Pictures of nothing: noise, stripes and checks in two colours, the same ones on every machine."""
+"""Noise that every image cuts its grain, folds and stains from: fixed tables without seams, equal on all machines."""
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
+from functools import lru_cache
+
 import torch
+from torch import Tensor
 
 from occframe.random import derive_seed, uniform
 
-
-def textures(count: int, height: int, width: int) -> np.ndarray:
-    """Array [count, height, width, 3] uint8 RGB."""
-    return np.stack([_texture(number, height, width) for number in range(count)])
+_SIDE = 512
 
 
-def _texture(number: int, height: int, width: int) -> np.ndarray:
-    seed = torch.tensor([derive_seed("texture", number)])
-    draw = uniform(seed, 0, 16)[0].numpy()
-    grain = uniform(seed, 1, height * width).numpy().reshape(height, width, 1) - 0.5
-    blend = (_noise, _stripes, _checks)[number % 3](seed, draw, height, width)
-    first, second = 255 * draw[:3], 255 * draw[3:6]
-    colours = first + (second - first) * blend[:, :, None] + 60 * draw[6] * grain
-    return colours.clip(0, 255).astype(np.uint8)
+def _white(name: str, side: int) -> Tensor:
+    seeds = torch.arange(side, dtype=torch.int64) + derive_seed("occlusion texture", name) % 2**40
+    return uniform(seeds, 0, side)
 
 
-def _noise(seed: torch.Tensor, draw: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Smooth blots; their size is drawn between a few pixels and a third of the picture."""
-    cell = 3 * (max(height, width) / 9) ** draw[7]
-    rows, columns = int(height / cell) + 2, int(width / cell) + 2
-    coarse = uniform(seed, 2, rows * columns).numpy().reshape(rows, columns)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+def _enlarged(small: Tensor) -> Tensor:
+    """A seamless [n, n] table enlarged to [_SIDE, _SIDE], eased between its entries."""
+    for dim in (0, 1):
+        count = small.shape[dim]
+        position = torch.arange(_SIDE, dtype=torch.float32) * (count / _SIDE)
+        first = position.long()
+        place = position - first
+        place = place * place * (3 - 2 * place)
+        place = place[:, None] if dim == 0 else place[None, :]
+        after = small.index_select(dim, (first + 1) % count)
+        small = small.index_select(dim, first)
+        small = small + (after - small) * place
+    return small
 
 
-def _wave(along: np.ndarray, period: float, sharpness: float) -> np.ndarray:
-    return 0.5 + 0.5 * np.tanh(sharpness * np.sin(2 * np.pi * along / period)) / np.tanh(sharpness)
+def _blurred(table: Tensor) -> Tensor:
+    for dim in (0, 1):
+        table = (table.roll(1, dim) + table.roll(-1, dim) + table * 2) * 0.25
+    return table
 
 
-def _axes(draw: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    ys, xs = np.mgrid[:height, :width].astype(np.float32)
-    angle = np.pi * draw[8]
-    return xs * np.cos(angle) + ys * np.sin(angle), ys * np.cos(angle) - xs * np.sin(angle)
+@lru_cache(maxsize=1)
+def _tables() -> dict[str, Tensor]:
+    grain = _white("grain 1", _SIDE) + _white("grain 2", _SIDE) + _white("grain 3", _SIDE) - 1.5  # variance 1/4
+    clouds = torch.zeros(_SIDE, _SIDE)
+    for octave, cells in enumerate((8, 16, 32, 64, 128)):
+        clouds = clouds + (_enlarged(_white(f"clouds {octave}", cells)) - 0.5) * 0.5**octave
+    soft_grain = _blurred(_blurred(grain))
+    return {
+        "grain": grain * 2,
+        # Blurring by (1 2 1)/4 twice in both directions leaves 35/128 of the variance in each.
+        "soft grain": soft_grain * (2 * 128 / 35),
+        "clouds": clouds * 1.4,
+        "waves": (_enlarged(_white("waves", 32)) - 0.5) * 2,
+    }
 
 
-def _stripes(seed: torch.Tensor, draw: np.ndarray, height: int, width: int) -> np.ndarray:
-    along, _ = _axes(draw, height, width)
-    return _wave(along, 4 + 30 * draw[9], 0.5 + 6 * draw[10])
+@lru_cache(maxsize=16)
+def _table(name: str, device: torch.device) -> Tensor:
+    return _tables()[name].flatten().to(device)
 
 
-def _checks(seed: torch.Tensor, draw: np.ndarray, height: int, width: int) -> np.ndarray:
-    along, across = _axes(draw, height, width)
-    sharpness = 0.5 + 6 * draw[10]
-    return (_wave(along, 4 + 30 * draw[9], sharpness) + _wave(across, 4 + 30 * draw[11], sharpness)) / 2
+def texture(name: str, x: Tensor, y: Tensor) -> Tensor:
+    """The table's value at x, y (maps [B, h, w], any unit: 512 is one repetition), without interpolation.
+
+    "grain": each entry by itself, mean 0, variance 1. "soft grain": the same as a camera's demosaicing leaves it.
+    "clouds": stains of all sizes, within -1..1. "waves": bumps 16 entries apart, within -1..1.
+    """
+    index = (y.floor().int() & (_SIDE - 1)) * _SIDE + (x.floor().int() & (_SIDE - 1))
+    return _table(name, x.device).index_select(0, index.flatten()).view(index.shape)

@@ -1,0 +1,118 @@
+"""Generators made of others: one of several, or several at once. They work with generators of any plugin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from occframe.component import BuildContext, OcclusionBlock
+from occframe.errors import OccframeError
+from occframe.random import derive_seed
+from occframe.types import FaceBatch, Occluded, OcclusionGenerator
+from occframe_occlusions.draws import Draws
+from occframe_occlusions.suite_configs import ChoiceConfig, ComposeConfig
+from occframe_occlusions.trees import spread, take
+
+Severity = float | tuple[float, float] | None
+
+
+class _Combined:
+    """Parameters: ``picked`` [B, N] bool, which images get which part, and ``parts``, each part's own, B rows each."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    def __init__(self, parts: list[OcclusionGenerator]) -> None:
+        self._parts = parts
+
+    def pick(self, draws: Draws) -> Tensor:
+        raise NotImplementedError
+
+    def sample(self, batch: FaceBatch, seeds: Tensor) -> dict[str, Any]:
+        count = len(batch.images)
+        draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)
+        picked = self.pick(draws)
+        parts = []
+        for number, generator in enumerate(self._parts):
+            own = draws.seeds()
+            rows = picked[:, number].nonzero()[:, 0]
+            some = replace(
+                batch,
+                images=batch.images[rows],
+                index=batch.index[rows.to(batch.index.device)],
+                identities=None if batch.identities is None else batch.identities[rows.to(batch.identities.device)],
+                landmarks=None if batch.landmarks is None else batch.landmarks[rows.to(batch.landmarks.device)],
+                mask=None,
+                clean=None,
+            )
+            parts.append(spread(generator.sample(some, own[rows]), rows, count) if len(rows) else None)
+        return {"picked": picked, "parts": parts}
+
+    def apply(self, images: Tensor, params: dict[str, Any]) -> Occluded:
+        if len(params["picked"]) != len(images):
+            raise OccframeError(f"parameters of {len(params['picked'])} images for {len(images)} images")
+        out = images.clone()
+        mask = torch.zeros(len(images), 1, *images.shape[2:], device=images.device)
+        named: dict[str, Tensor] = {}
+        for number, (generator, own) in enumerate(zip(self._parts, params["parts"], strict=True)):
+            rows = params["picked"][:, number].nonzero()[:, 0].to(images.device)
+            if not len(rows):
+                continue
+            occluded = generator.apply(out[rows], take(own, rows))
+            out[rows] = occluded.images
+            mask[rows] = mask[rows] + occluded.mask * (1 - mask[rows])
+            for name, alpha in occluded.parts.items():
+                total = named.setdefault(name, torch.zeros_like(mask))
+                total[rows] = total[rows] + alpha * (1 - total[rows])
+        return Occluded(out, mask, named)
+
+
+class Choice(_Combined):
+    name = "choice"
+
+    def __init__(self, parts: list[OcclusionGenerator], weights: list[float]) -> None:
+        super().__init__(parts)
+        self._weights = weights
+
+    def pick(self, draws: Draws) -> Tensor:
+        number, reached, total = draws.unit(), 0.0, sum(self._weights)
+        place = torch.zeros_like(number, dtype=torch.int64)
+        for weight in self._weights[:-1]:
+            reached += weight / total
+            place = place + (number >= reached)
+        return place[:, None] == torch.arange(len(self._weights), device=place.device)
+
+
+class Compose(_Combined):
+    name = "compose"
+
+    def __init__(self, parts: list[OcclusionGenerator], probabilities: list[float]) -> None:
+        super().__init__(parts)
+        self._probabilities = probabilities
+
+    def pick(self, draws: Draws) -> Tensor:
+        return torch.stack([draws.unit() < probability for probability in self._probabilities], dim=1)
+
+
+def _with_severity(block: OcclusionBlock, severity: Severity) -> OcclusionBlock:
+    if severity is None:
+        return block
+    if "severity" not in type(block.config).model_fields:
+        raise OccframeError(
+            f"occlusion `{block.use}` has no severity that could be set from outside",
+            remedy="leave `severity` out and set its own options",
+        )
+    return block.model_copy(update={"config": block.config.model_copy(update={"severity": severity})})
+
+
+def choice(config: ChoiceConfig, context: BuildContext) -> Choice:
+    parts = [context.build(_with_severity(item.occlusion, config.severity)) for item in config.of]
+    return Choice(parts, [item.weight for item in config.of])
+
+
+def compose(config: ComposeConfig, context: BuildContext) -> Compose:
+    parts = [context.build(_with_severity(item.occlusion, config.severity)) for item in config.layers]
+    return Compose(parts, [item.probability for item in config.layers])

@@ -1,0 +1,262 @@
+"""Glasses and sunglasses: lenses that tint, reflect and refract, in a frame that casts a shadow."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from occframe.component import BuildContext
+from occframe.face_frame import FaceFrame
+from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.draws import Draws
+from occframe_occlusions.eyewear_shapes import RIMS, lens_atlas, lens_heights
+from occframe_occlusions.painted import Painted, Params
+from occframe_occlusions.shapes import coverage, ellipse, fade, per_image, segment, smooth, stripe
+from occframe_occlusions.suite_configs import FRAME_SHAPES, EyewearConfig
+
+_UNIT_MM = 31.5  # half of a mean distance between pupils
+_METAL_MM = 2.2  # rims up to here are metal wire
+
+# Linear reflectances of frames. Plastic: blacks and browns are worn most, so they stand here most.
+_PLASTIC = (
+    (0.012, 0.012, 0.013), (0.012, 0.012, 0.013), (0.02, 0.018, 0.018), (0.03, 0.03, 0.033), (0.05, 0.02, 0.01),
+    (0.10, 0.045, 0.018), (0.14, 0.07, 0.03), (0.16, 0.012, 0.014), (0.015, 0.03, 0.11), (0.30, 0.27, 0.24),
+)  # fmt: skip
+_METAL = (
+    (0.22, 0.22, 0.23), (0.14, 0.14, 0.15), (0.30, 0.20, 0.09), (0.16, 0.09, 0.045), (0.05, 0.05, 0.055),
+    (0.02, 0.02, 0.02), (0.02, 0.02, 0.02), (0.03, 0.025, 0.02),
+)  # fmt: skip
+# What a lens lets through, linear RGB: grey, brown, green, blue, amber, rose.
+_TINTS = (
+    (0.50, 0.50, 0.52), (0.55, 0.38, 0.24), (0.42, 0.50, 0.38), (0.40, 0.48, 0.60), (0.75, 0.48, 0.14),
+    (0.68, 0.42, 0.45),
+)  # fmt: skip
+_MIRRORS = ((0.50, 0.55, 0.62), (0.62, 0.48, 0.22), (0.20, 0.42, 0.60), (0.55, 0.30, 0.20))
+_LENSES = ("clear", "tinted", "gradient", "reflective", "dark", "mirror")
+_SKIN_SHADOW = (0.34, 0.22, 0.18)  # light bounces within skin, so that its shadows are warm
+
+
+class Eyewear(Painted):
+    name = "glasses"
+    version = 1
+    parts: ClassVar[tuple[str, ...]] = ("frame", "lens", "shadow")
+    # Half a lens wide in face units, and how much taller than drawn.
+    half_width: ClassVar[tuple[float, float]] = (0.74, 0.9)
+    aspect: ClassVar[tuple[float, float]] = (0.9, 1.12)
+
+    def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
+        severity = params["severity"]
+        shape = draws.named(self.config.shapes, FRAME_SHAPES)
+        half = draws.between(*self.half_width) * (0.94 + 0.12 * severity)
+        low, high = self.config.thickness_mm
+        # Severity shifts the odds towards bold frames without forbidding thin ones.
+        place = draws.unit()
+        place = place + (severity - 0.5) * place * (1 - place) * 1.6
+        millimetres = place * (high - low) + low
+        metal = (millimetres < _METAL_MM).float()
+        thick = millimetres / _UNIT_MM
+        rims = draws.row([RIMS[name] for name in FRAME_SHAPES], shape)
+        own = {
+            "shape": shape,
+            "half": half,
+            "aspect": draws.between(*self.aspect),
+            "gap": draws.between(0.25, 0.35),
+            "slide": draws.between(-0.02, 0.2),
+            "tilt": draws.signed(0.035),
+            "metal": metal,
+            "rim": rims * thick[:, None],
+            "thick": thick,
+            "gloss": draws.between(0.15, 1.0),
+            "clear_frame": draws.chance(0.06) * (1 - metal),
+            "mottled": draws.chance(0.3) * (1 - metal),
+            "bridge": torch.stack(
+                [draws.between(-0.34, -0.05), draws.between(0.03, 0.14), draws.between(0.75, 1.1)], dim=1
+            ),
+            "double_bridge": draws.chance(0.7) * (shape == FRAME_SHAPES.index("aviator")) * metal,
+            "temple": torch.stack([draws.between(0.15, 0.75), draws.between(0.12, 0.4), draws.between(0.7, 1.2)], 1),
+        }
+        plastic = draws.row(_PLASTIC, draws.whole(len(_PLASTIC)))
+        wire = draws.row(_METAL, draws.whole(len(_METAL)))
+        own["paint"] = torch.where(metal[:, None] > 0, wire, plastic)
+        return own | self._lenses(draws, severity) | self._shadow(draws)
+
+    def _lenses(self, draws: Draws, severity: Tensor) -> Params:
+        kind = draws.named(self.config.lenses, _LENSES)
+        tint = draws.row(_TINTS, draws.whole(len(_TINTS)))
+        # How dense the tint is at the top and at the bottom: light through is 1 - density (1 - tint), then its depth.
+        usual = draws.row([(0.03, 0.03), (0.55, 0.5), (0.95, 0.4), (0.05, 0.05), (1.0, 0.98), (0.98, 0.98)], kind) * (
+            0.8 + 0.4 * severity[:, None]
+        )
+        depth = draws.row([(0.0,), (0.1,), (0.72,), (0.0,), (0.93,), (0.85,)], kind)[:, 0]
+        depth = (depth * draws.between(0.9, 1.05) * (0.85 + 0.3 * severity)).clamp(0, 0.985)
+        deep = tint * (1 - depth[:, None])
+        density = usual.clamp(0, 1)
+        glare = draws.row([(0.1,), (0.12,), (0.16,), (0.42,), (0.14,), (0.2,)], kind)[:, 0]
+        shown = draws.chance(draws.row([(0.35,), (0.4,), (0.5,), (1.0,), (0.6,), (0.8,)], kind)[:, 0])
+        mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.35, 0.75)
+        strength = (draws.between(-1.0, 0.55) * self.config.refraction * 0.09) * (kind != _LENSES.index("dark"))
+        return {
+            "through_top": 1 - density[:, :1] * (1 - deep),
+            "through_low": 1 - density[:, 1:] * (1 - deep),
+            "glare": glare * shown * draws.between(0.4, 1.3) * (0.6 + 0.8 * severity),
+            "glare_band": torch.stack([draws.between(-0.9, 0.9), draws.between(0.12, 0.7), draws.signed(1.0)], 1),
+            "glare_soft": draws.between(0.12, 0.5),
+            "glare_tint": draws.row([(1, 1, 1), (1, 1, 1), (0.75, 1.0, 0.85), (0.8, 0.85, 1.0)], draws.whole(4)),
+            "mirror": mirror,
+            "mirror_tint": draws.row(_MIRRORS, draws.whole(len(_MIRRORS))),
+            # Positive: what is behind looks smaller, as through the lenses of the short-sighted.
+            "bend": -strength,
+        }
+
+    def _shadow(self, draws: Draws) -> Params:
+        return {
+            "shadow": draws.between(0.25, 0.95) * self.config.shadow,
+            "shadow_shift": torch.stack([draws.signed(0.16), draws.between(0.05, 0.24)], 1),
+            "shadow_soft": draws.between(0.08, 0.26),
+        }
+
+    def extent(self, params: Params) -> Tensor:
+        half, tall = params["half"], params["half"] * params["aspect"]
+        top, bottom = lens_heights().to(tall.device)[params["shape"]].unbind(1)
+        rim, cast = params["rim"].amax(1), params["shadow_shift"].abs().amax(1) + params["shadow_soft"]
+        width = params["gap"] + 2.3 * half + rim
+        # A tilt of at most 0.035 lifts an end of the frame by that share of its distance.
+        above = params["slide"] + tall * top - rim - 0.25
+        below = params["slide"] + tall * bottom + rim + cast + 0.15
+        turn = FaceFrame.unpack(params["frame"]).turn
+        reach = [(params["temple"][:, 1] - turn * side * 1.5).clamp(0.04, 1.2) for side in (-1, 1)]
+        return torch.stack([-width - reach[0] - 0.2, above, width + reach[1] + 0.2, below], dim=1)
+
+    def paint(self, canvas: Canvas, params: Params) -> None:
+        p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
+        u, v = canvas.face
+        v = v - p["slide"]
+        u, v = u + p["tilt"] * v, v - p["tilt"] * u
+        half, side = p["half"], torch.sign(u)
+        centre = p["gap"] + half
+        lens = lens_atlas()
+
+        def lens_place(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            return (u.abs() - centre) / half, v / (half * p["aspect"])
+
+        x, y = lens_place(u, v)
+        edge = lens.lookup(params["shape"], x, y) * half
+        low = smooth(y * 0.9 + 0.5)
+        top_rim, low_rim = per_image(params["rim"][:, 0]), per_image(params["rim"][:, 1])
+        rim = top_rim + (low_rim - top_rim) * low
+
+        self._cast_shadow(canvas, params, lens_place, u, v, rim)
+        self._paint_lenses(canvas, params, x, y, edge, side)
+        self._paint_frame(canvas, params, u, v, y, edge, rim, centre, side)
+
+    def _cast_shadow(self, canvas: Canvas, params: Params, lens_place, u: Tensor, v: Tensor, rim: Tensor) -> None:  # type: ignore[no-untyped-def]
+        shift_u, shift_v = (per_image(value) for value in params["shadow_shift"].unbind(1))
+        x, y = lens_place(u - shift_u, v - shift_v)
+        edge = lens_atlas().lookup(params["shape"], x, y) * per_image(params["half"])
+        soft = 1 / per_image(params["shadow_soft"])
+        cast = stripe(edge, rim + 0.03, soft)
+        # A dense lens shades the cheek as well.
+        dense = per_image(1 - params["through_low"][:, 1]) * 0.75
+        cast = torch.maximum(cast, coverage(edge, soft) * dense) * per_image(params["shadow"])
+        tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
+        canvas.shade("shadow", cast, tint)
+
+    def _paint_lenses(self, canvas: Canvas, params: Params, x: Tensor, y: Tensor, edge: Tensor, side: Tensor) -> None:
+        frame, half = canvas.frame, per_image(params["half"])
+        where = coverage(edge, canvas.sharpness)
+        # Displacement in face units, then in pixels.
+        du, dv = x * half * side * per_image(params["bend"]), y * half * per_image(params["bend"])
+        across, down = frame.across, frame.down
+        seen = canvas.behind(
+            du * per_image(across[:, 0]) + dv * per_image(down[:, 0]),
+            du * per_image(across[:, 1]) + dv * per_image(down[:, 1]),
+        )
+        low = smooth(y * 0.6 + 0.5)[:, None]
+        top, bottom = canvas.toned(params["through_top"]), canvas.toned(params["through_low"])
+        passed = top + (bottom - top) * low
+
+        position, width, slant = (per_image(value) for value in params["glare_band"].unbind(1))
+        across_band = (x * side + y * slant - position).abs()
+        band = fade(across_band, width, width + per_image(params["glare_soft"])) * (0.75 - 0.35 * y).clamp(0, 1)
+        glare = band * per_image(params["glare"]) * fade(edge, -0.12, 0.0)
+        horizon = smooth((canvas.texture("waves", x * side * 9, y * 4) * 0.3 - y) * 0.9 + 0.45)
+        mirror = per_image(params["mirror"]) * (0.25 + 0.75 * horizon)
+
+        light = params["light"][:, :, None, None]
+        white = light * canvas.toned(params["glare_tint"])
+        sky = canvas.lit(params["mirror_tint"])
+        through = seen * passed * (1 - glare)[:, None] + white * glare[:, None] * 0.8
+        through = through + (sky - through) * mirror[:, None]
+        opacity = 1 - passed[:, 0] * 0.3 - passed[:, 1] * 0.6 - passed[:, 2] * 0.1
+        opacity = 1 - (1 - opacity) * (1 - glare) * (1 - mirror)
+        canvas.through("lens", where, through, opacity)
+
+    def _paint_frame(
+        self,
+        canvas: Canvas,
+        params: Params,
+        u: Tensor,
+        v: Tensor,
+        y: Tensor,
+        edge: Tensor,
+        rim: Tensor,
+        centre: Tensor,
+        side: Tensor,
+    ) -> None:
+        a, sharp = u.abs(), canvas.sharpness
+        half, thick, metal = (per_image(params[name]) for name in ("half", "thick", "metal"))
+        around = stripe(edge, rim, sharp)
+        # Without a rim the ground edge of the lens is all there is to see.
+        bare = stripe(edge + 0.03, 0.03, sharp) * fade(rim, 0.0, 0.02) * 0.3
+
+        at, arch, bold = (per_image(value) for value in params["bridge"].unbind(1))
+        reach = centre - half * 0.86
+        along = a / reach
+        bow = v - at + arch * (1 - along * along)
+        line = bow.abs() - thick.clamp(0.045, 0.16) * bold * 0.5
+        bridge = coverage(line.maximum(a - reach), sharp)
+        second = (v - at + 0.32).abs() - 0.028
+        bridge = bridge.maximum(coverage(second.maximum(a - reach - 0.18), sharp) * per_image(params["double_bridge"]))
+        # Where the bridge meets the lens it ends on the rim.
+        bridge = bridge * fade(-edge, 0.0, 0.04)
+        pads = coverage(ellipse(a - reach * 0.98, v - at - 0.34, 0.05, 0.12), sharp) * metal * 0.55
+
+        turn = per_image(canvas.frame.turn) * side
+        height, least, bold = (per_image(value) for value in params["temple"].unbind(1))
+        begin = centre + half * 0.93
+        reach = (least - turn * 1.5).clamp(0.04, 1.2)
+        top = -half * height * 0.6
+        distance, place = segment(a, v, (begin, top), (begin + half * 0.1 + reach, top + reach * 0.06))
+        temple = coverage(distance - thick.clamp(0.05, 0.16) * bold * 0.5 * (1 - 0.3 * place), sharp)
+        # The face or the hair hides the end.
+        temple = temple * fade(place, 0.55, 1.0) * fade(-edge, -0.01, 0.02)
+
+        alpha = 1 - (1 - around) * (1 - bridge) * (1 - temple)
+        alpha = alpha * (1 - per_image(params["clear_frame"]) * 0.6)
+        # A round section under light from above: bright along the upper flank of each bar.
+        across = edge / rim.clamp(min=0.04)
+        flank = fade((across - 0.62).abs(), 0.0, 0.4) * (0.55 - 0.45 * y).clamp(0, 1)
+        spark = canvas.texture("waves", u * 22, v * 22) * 0.5 + 0.5
+        shine = flank * spark * spark * per_image(params["gloss"]) * (0.03 + 0.16 * metal)
+        mottled = canvas.texture("clouds", u * 70, v * 70) * per_image(params["mottled"]) * 0.9
+        paint = canvas.lit(params["paint"]) * (1 + mottled + metal * (spark - 0.5) * 0.9)[:, None]
+        white = params["light"][:, :, None, None]
+        canvas.over("frame", bare, white * 0.55)
+        canvas.over("frame", pads, white * 0.4)
+        canvas.over("frame", alpha, paint + white * shine[:, None])
+
+
+class Sunglasses(Eyewear):
+    name = "sunglasses"
+    half_width = (0.8, 0.98)
+    aspect = (0.95, 1.25)
+
+
+def glasses(config: EyewearConfig, context: BuildContext) -> Eyewear:
+    return Eyewear(config)
+
+
+def sunglasses(config: EyewearConfig, context: BuildContext) -> Sunglasses:
+    return Sunglasses(config)

@@ -1,0 +1,133 @@
+"""What all generators that paint have in common: seeds to parameters, parameters to pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from occframe.errors import OccframeError
+from occframe.face_frame import FaceFrame, face_frame, template_landmarks
+from occframe.random import derive_seed
+from occframe.types import FaceBatch, Occluded
+from occframe_occlusions.canvas import Canvas, Window
+from occframe_occlusions.draws import Draws
+from occframe_occlusions.lighting import measure
+from occframe_occlusions.suite_configs import OcclusionConfig
+
+Params = dict[str, Tensor]
+
+#: Pixels of the images painted at once on a CPU: their maps stay in the second-level cache, calls do not weigh yet.
+_CHUNK_PIXELS = 56_000
+
+
+class Painted:
+    """Fulfils ``OcclusionGenerator``. A generator names itself, draws its parameters and paints its layers.
+
+    Parameters are a flat dict of tensors whose first axis is the image: ``severity``, ``frame`` (``FaceFrame.pack``),
+    what ``lighting.measure`` found, ``texture`` (where noise is cut from) and the generator's own.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    parts: ClassVar[tuple[str, ...]]
+    needs_landmarks: ClassVar[bool] = True
+    fades: ClassVar[bool] = True  # becomes transparent on the last way to severity 0, as it does not shrink to nothing
+    everywhere: ClassVar[bool] = False  # may paint any pixel of the picture, wherever the face is
+
+    def __init__(self, config: OcclusionConfig) -> None:
+        self.config: Any = config
+
+    def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
+        """The generator's own parameters. params: the common ones."""
+        raise NotImplementedError
+
+    def extent(self, params: Params) -> Tensor:
+        """[B, 4]: u0, v0, u1, v1 of all that is painted, in face units. Not asked where ``everywhere``."""
+        raise NotImplementedError
+
+    def paint(self, canvas: Canvas, params: Params) -> None:
+        raise NotImplementedError
+
+    def sample(self, batch: FaceBatch, seeds: Tensor) -> Params:
+        check_images(batch.images)
+        height, width = batch.images.shape[2:]
+        landmarks = batch.landmarks
+        if landmarks is None:
+            if self.needs_landmarks:
+                raise OccframeError(
+                    f"`{self.name}` is placed by five landmarks and the faces have none",
+                    remedy="align them first (step `align` keeps the landmarks), or use an occlusion that needs none",
+                )
+            landmarks = template_landmarks(height, width).expand(len(batch.images), 5, 2)
+        frame = face_frame(landmarks.to(batch.images.device), height, width)
+        draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)
+        low, high = self.config.severity_range
+        params = {"severity": draws.between(low, high), "frame": frame.pack()}
+        params |= measure(batch.images, frame)
+        params["texture"] = torch.stack([draws.whole(512).float(), draws.whole(512).float()], dim=1)
+        return params | self.choose(draws, params, batch.images)
+
+    def apply(self, images: Tensor, params: Mapping[str, Tensor]) -> Occluded:
+        check_images(images)
+        known = {name: value.to(images.device) for name, value in params.items()}
+        if len(known["severity"]) != len(images):
+            raise OccframeError(f"parameters of {len(known['severity'])} images for {len(images)} images")
+        height, width = images.shape[2:]
+        out = images.clone()
+        mask = torch.zeros(len(images), 1, height, width, device=images.device)
+        parts = {name: torch.zeros_like(mask) for name in self.parts}
+        boxes = self.boxes(known, height, width)
+        box_list = boxes.tolist()
+        chunk = max(1, _CHUNK_PIXELS // (height * width)) if images.device.type == "cpu" else max(1, len(images))
+        for start in range(0, len(images), chunk):
+            here = slice(start, start + chunk)
+            window = _union(box_list[here])
+            if window is None:
+                continue
+            some = {name: value[here] for name, value in known.items()}
+            opacity = (some["severity"] * 10).clamp(0, 1) if self.fades else torch.ones_like(some["severity"])
+            canvas = Canvas(images[here], boxes[here], window, opacity, some)
+            self.paint(canvas, some)
+            rows, columns = window.slices
+            finished = canvas.finished()
+            if images.dtype == torch.uint8:
+                # Rounding brings back the very value wherever nothing was painted.
+                out[here, :, rows, columns] = (finished * 255).round().to(torch.uint8)
+            else:
+                before = images[here, :, rows, columns]
+                out[here, :, rows, columns] = torch.where(canvas.alpha[:, None] > 0, finished.to(before.dtype), before)
+            mask[here, 0, rows, columns] = canvas.alpha
+            for name, alpha in canvas.parts.items():
+                parts[name][here, 0, rows, columns] = alpha
+        return Occluded(out, mask, parts)
+
+    def boxes(self, params: Params, height: int, width: int) -> Tensor:
+        """[B, 4] int64, pixels (top, left, bottom, right) of what is painted; empty where it is not in the picture."""
+        shown = params["severity"] > 0
+        if self.everywhere:
+            return torch.tensor([0, 0, height, width], device=shown.device) * shown[:, None]
+        frame = FaceFrame.unpack(params["frame"])
+        u0, v0, u1, v1 = self.extent(params).unbind(1)
+        x, y = frame.to_image(torch.stack([u0, u1, u0, u1], 1), torch.stack([v0, v0, v1, v1], 1))
+        # Two pixels for soft edges; clamped before they become whole numbers, which infinity has none of.
+        low = torch.stack([y.amin(1) - 2, x.amin(1) - 2], 1).floor()
+        high = torch.stack([y.amax(1) + 3, x.amax(1) + 3], 1).ceil()
+        size = torch.tensor([height, width], dtype=torch.float32, device=low.device)
+        low, high = low.clamp(min=0).minimum(size), high.clamp(min=0).minimum(size)
+        return torch.cat([low, high], dim=1).long() * shown[:, None]
+
+
+def check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise OccframeError(f"[B, 3, H, W] images, uint8 or float, expected; got {list(images.shape)} {images.dtype}")
+
+
+def _union(boxes: list[list[int]]) -> Window | None:
+    seen = [box for box in boxes if box[0] < box[2] and box[1] < box[3]]
+    if not seen:
+        return None
+    tops, lefts, bottoms, rights = zip(*seen, strict=True)
+    return Window(min(tops), min(lefts), max(bottoms), max(rights))

@@ -1,0 +1,271 @@
+"""What every registered occlusion generator promises, whichever plugin it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from occframe import FaceBatch, OcclusionBlock
+from occframe.errors import OccframeError
+from occframe.face_frame import template_landmarks
+from occframe.random import uniform
+from occframe.standalone import parse_block, standalone_context
+
+CONTEXT = standalone_context()
+NAMES = sorted(component.name for component in CONTEXT.registry.components("occlusion"))
+#: Options without which a generator cannot be built.
+NEEDED: dict[str, dict[str, Any]] = {
+    "choice": {"of": [{"occlusion": "glasses"}, {"occlusion": "erasing", "weight": 2}]},
+    "compose": {"layers": [{"occlusion": "rectangles", "probability": 0.7}, {"occlusion": "sunglasses"}]},
+}
+WITH_SEVERITY = [name for name in NAMES if name not in ("rectangles", "compose")]
+HEIGHT, WIDTH = 64, 56
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sprites")
+    picture = np.zeros((40, 60, 4), np.uint8)
+    cv2.circle(picture, (30, 20), 18, (40, 90, 200, 255), -1, cv2.LINE_AA)
+    cv2.imwrite(str(folder / "disc.png"), picture)
+    cv2.imwrite(str(folder / "plain.png"), np.full((30, 20, 3), 77, np.uint8))
+    NEEDED["sprites"] = {"url": str(folder)}
+    return folder
+
+
+def build(name: str, **options: Any) -> Any:
+    return CONTEXT.build(parse_block(OcclusionBlock, {"use": name} | NEEDED.get(name, {}) | options, CONTEXT))
+
+
+@cache
+def built(name: str) -> Any:
+    return build(name, severity=[0.0, 1.0]) if name in WITH_SEVERITY else build(name)
+
+
+def pictures(count: int, seed: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    """Something between a wall and a photograph: smooth colours with grain."""
+    coarse = uniform(torch.arange(count) + seed, 1, 3 * 36).view(count, 3, 6, 6)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    grain = uniform(torch.arange(count) + seed, 2, 3 * height * width).view(count, 3, height, width) - 0.5
+    return ((smooth + grain * 0.1).clamp(0, 1) * 255).to(torch.uint8)
+
+
+def faces(count: int, seed: int, odd: str = "none", height: int = HEIGHT, width: int = WIDTH) -> FaceBatch:
+    jitter = uniform(torch.arange(count) + seed, 3, 10).view(count, 5, 2) - 0.5
+    points = template_landmarks(height, width) + jitter * 6
+    if odd == "upside down":
+        points = torch.tensor([width - 1.0, height - 1.0]) - points
+    elif odd == "outside":
+        points = points + torch.tensor([3.0 * width, -2.0 * height])
+    elif odd == "beyond any image":
+        points = points * 1e30
+    elif odd == "one place":
+        points = torch.full_like(points, 20.0)
+    elif odd == "on a line":
+        points[:, :, 1] = 30.0
+    elif odd == "profile":
+        points[:, :, 0] = points[:, :, 0] * 0.12 + 20
+    elif odd == "unknown":
+        points[: (count + 1) // 2] = float("nan")
+        points[-1, 0, 0] = float("inf")
+    return FaceBatch(images=pictures(count, seed, height, width), index=torch.arange(count), landmarks=points)
+
+
+ODD = st.sampled_from(
+    ["none", "upside down", "outside", "beyond any image", "one place", "on a line", "profile", "unknown"]
+)
+SEEDS = st.integers(0, 2**40)
+
+
+def seeds_of(count: int, seed: int) -> Tensor:
+    return torch.arange(count) * 7919 + seed
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from leaves(value)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            yield from leaves(value)
+    elif is_dataclass(tree):
+        for item in fields(tree):
+            yield from leaves(getattr(tree, item.name))
+
+
+def part_of(batch: FaceBatch, rows: list[int]) -> FaceBatch:
+    assert batch.landmarks is not None
+    return replace(batch, images=batch.images[rows], index=batch.index[rows], landmarks=batch.landmarks[rows])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=12, deadline=None)
+@given(seed=SEEDS, odd=ODD)
+def test_a_changed_pixel_has_alpha_and_all_values_are_sound(name: str, seed: int, odd: str) -> None:
+    batch = faces(3, seed % 1000, odd)
+    before = batch.images.clone()
+    generator = built(name)
+    params = generator.sample(batch, seeds_of(3, seed))
+    assert all(len(leaf) == 3 for leaf in leaves(params))
+    occluded = generator.apply(batch.images, params)
+    assert torch.equal(batch.images, before), "the input was changed"
+    assert occluded.images.shape == before.shape
+    assert occluded.images.dtype == torch.uint8
+    assert occluded.mask.shape == (3, 1, HEIGHT, WIDTH)
+    for mask in (occluded.mask, *occluded.parts.values()):
+        assert mask.dtype == torch.float32
+        assert torch.isfinite(mask).all()
+        assert mask.min() >= 0
+        assert mask.max() <= 1
+    changed = (occluded.images != before).any(dim=1, keepdim=True)
+    assert not (changed & (occluded.mask == 0)).any()
+
+    exact = before.float() / 255
+    kept = exact.clone()
+    as_float = generator.apply(exact, params)
+    assert torch.equal(exact, kept)
+    assert torch.isfinite(as_float.images).all()
+    assert as_float.images.min() >= 0
+    assert as_float.images.max() <= 1
+    clear = (as_float.mask == 0).expand_as(exact)
+    assert torch.equal(as_float.images[clear], exact[clear])
+    assert (as_float.mask - occluded.mask).abs().max() <= 1e-6
+    assert (as_float.images * 255 - occluded.images.float()).abs().max() <= 1.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=6, deadline=None)
+@given(seed=SEEDS, odd=ODD)
+def test_neither_company_nor_order_changes_an_image(name: str, seed: int, odd: str) -> None:
+    """The very bits, for batches of another size, another order and another memory layout."""
+    count, generator = 7, built(name)
+    batch, seeds = faces(count, seed % 1000, odd), seeds_of(count, seed)
+    whole = generator.apply(batch.images, generator.sample(batch, seeds))
+    order = [4, 0, 6, 2, 5, 1, 3]
+    mixed = part_of(batch, order)
+    mixed = replace(mixed, images=mixed.images.contiguous(memory_format=torch.channels_last))
+    shuffled = generator.apply(mixed.images, generator.sample(mixed, seeds[order]))
+    assert torch.equal(shuffled.images, whole.images[order])
+    assert torch.equal(shuffled.mask, whole.mask[order])
+    for row in range(0, count, 3):
+        alone = part_of(batch, [row])
+        single = generator.apply(alone.images, generator.sample(alone, seeds[[row]]))
+        assert torch.equal(single.images[0], whole.images[row])
+        assert torch.equal(single.mask[0], whole.mask[row])
+        for part, alpha in single.parts.items():
+            assert torch.equal(alpha[0], whole.parts[part][row])
+
+
+@pytest.mark.parametrize("name", WITH_SEVERITY)
+def test_severity_0_changes_nothing(name: str) -> None:
+    batch = faces(4, 5)
+    generator = build(name, severity=0.0)
+    occluded = generator.apply(batch.images, generator.sample(batch, seeds_of(4, 1)))
+    assert torch.equal(occluded.images, batch.images)
+    assert not occluded.mask.any()
+
+
+@pytest.mark.parametrize("name", WITH_SEVERITY)
+def test_more_severe_hides_more(name: str) -> None:
+    count = 24
+    batch = faces(count, 11)
+    hidden = []
+    for severity in (0.2, 0.9):
+        generator = build(name, severity=severity)
+        hidden.append(generator.apply(batch.images, generator.sample(batch, seeds_of(count, 3))).mask.mean().item())
+    assert hidden[1] > hidden[0] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_replay(name: str) -> None:
+    batch, generator = faces(3, 2), built(name)
+    params = generator.sample(batch, seeds_of(3, 9))
+    again = generator.sample(batch, seeds_of(3, 9))
+    for first, second in zip(leaves(params), leaves(again), strict=True):
+        assert torch.equal(first, second)
+    assert torch.equal(generator.apply(batch.images, params).images, generator.apply(batch.images, again).images)
+
+
+@pytest.mark.parametrize("name", ["erasing", "blobs", "block-grid"])
+@settings(max_examples=15, deadline=None)
+@given(asked=st.floats(0.03, 0.97), seed=SEEDS)
+def test_coverage_is_what_was_asked_for(name: str, asked: float, seed: int) -> None:
+    options = {"pattern": "scattered", "blocks": 8} if name == "block-grid" else {}
+    generator = build(name, severity=asked, **options)
+    batch = faces(4, seed % 1000, height=112, width=112)
+    mask = generator.apply(batch.images, generator.sample(batch, seeds_of(4, seed))).mask
+    assert (mask.mean(dim=(1, 2, 3)) - asked).abs().max() <= 0.02
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_faces_without_landmarks_are_refused_or_not_needed(name: str) -> None:
+    batch = replace(faces(2, 0), landmarks=None)
+    try:
+        built(name).sample(batch, seeds_of(2, 0))
+    except OccframeError as error:
+        assert "landmarks" in error.message  # noqa: PT017
+        assert error.remedy is not None  # noqa: PT017
+
+
+def test_grey_photographs_stay_grey() -> None:
+    batch = faces(6, 3)
+    grey = batch.images[:, :1].expand(-1, 3, -1, -1).contiguous()
+    batch = replace(batch, images=grey)
+    for name in ("glasses", "sunglasses", "medical-mask", "scarf", "hat", "hair", "object"):
+        generator = build(name, severity=0.7)
+        seen = generator.apply(grey, generator.sample(batch, seeds_of(6, 1))).images.int()
+        assert (seen.amax(1) - seen.amin(1)).max() <= 24, name
+
+
+def test_missing_and_empty_sprites_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(OccframeError, match="nothing at"):
+        build("sprites", url=str(tmp_path / "absent"))
+    with pytest.raises(OccframeError, match="no sprites"):
+        build("sprites", url=str(tmp_path))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    with pytest.raises(OccframeError, match=r"broken\.png"):
+        build("sprites", url=str(tmp_path))
+
+
+def test_sprites_from_parquet(tmp_path: Path, sprites: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    encoded = [path.read_bytes() for path in sorted(sprites.iterdir())]
+    pq.write_table(pa.table({"image": encoded}), tmp_path / "sprites.parquet")
+    batch = faces(5, 1)
+    ours, theirs = build("sprites"), build("sprites", url=str(tmp_path / "sprites.parquet"))
+    params = ours.sample(batch, seeds_of(5, 4))
+    assert torch.equal(ours.apply(batch.images, params).images, theirs.apply(batch.images, params).images)
+
+
+def test_a_sweep_sets_the_severity_of_what_is_chosen_from() -> None:
+    batch = faces(4, 5)
+    generator = build("choice", of=[{"occlusion": "glasses"}, {"occlusion": "scarf"}], severity=0.0)
+    occluded = generator.apply(batch.images, generator.sample(batch, seeds_of(4, 1)))
+    assert torch.equal(occluded.images, batch.images)
+    with pytest.raises(OccframeError, match="rectangles"):
+        build("choice", of=[{"occlusion": "rectangles"}], severity=0.5)
+
+
+def test_glasses_tell_their_parts() -> None:
+    batch = faces(6, 2, height=112, width=112)
+    generator = build("glasses", severity=0.5, lenses=["tinted"], shapes=["square"], thickness_mm=[3, 5])
+    occluded = generator.apply(batch.images, generator.sample(batch, seeds_of(6, 1)))
+    assert set(occluded.parts) == {"frame", "lens", "shadow"}
+    for alpha in occluded.parts.values():
+        assert alpha.amax(dim=(1, 2, 3)).min() > 0.1
+        assert (occluded.mask >= alpha - 1e-6).all()
