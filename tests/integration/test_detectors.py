@@ -107,7 +107,7 @@ def test_threads_do_not_disturb_each_other(detector: Detector) -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize(("degrees", "worst"), [(0.0, 0.11), (20.0, 0.12)])
 def test_faces_in_photographs(detector: Detector, shared: Path, degrees: float, worst: float) -> None:
-    """Against the landmarks that came with the faces. Measured: 0.09, and 0.17 for YuNet turned without its second look."""
+    """Against landmarks that came with the faces. Measured: 0.09; 0.17 for YuNet turned, without its second look."""
     errors = []
     for number, (face, landmarks) in enumerate(celeba_faces(shared, 60)):
         picture, truth = photograph(face, landmarks, height=320, width=420, scale=1.2, degrees=degrees, seed=number)
