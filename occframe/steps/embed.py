@@ -33,9 +33,11 @@ class EmbedConfig(StepConfig):
     model: ModelRef = Field(description="the recogniser")
     occlusion: OcclusionBlock | None = Field(None, description="occludes every face first, the same way in every run")
     flip: bool = Field(
-        True,
-        description="add the embedding of the mirrored face, as published LFW figures do (arcface_torch's flip test); "
-        "twice the work",
+        False,
+        description="add the embedding of the mirrored face, as in arcface_torch's flip test; twice the work",
+    )
+    grey: bool = Field(
+        False, description="take the colours away, after occlusion, as if all had been photographed grey"
     )
     batch_size: int = Field(64, ge=1, description="images a forward pass; changes no result but by rounding")
     precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")
@@ -98,6 +100,7 @@ def face_loader(
     batch_size: int,
     threads: int | None = None,
     keep_clean: bool = False,
+    grey: bool = False,
 ) -> FaceLoader:
     """The pictures as a model is fed them. What covers an image follows from ``seed`` and its id alone, so any part of
     a data set, in any order and batch size, comes out the same: that is what resuming and replaying stand on."""
@@ -112,6 +115,7 @@ def face_loader(
         seed=seed,
         occlusion=context.build.build(occlusion, image_spec=spec, device="cpu") if occlusion else None,
         keep_clean=keep_clean,
+        grey=float(grey),
         quarantine=quarantine,
     )
 
@@ -142,6 +146,7 @@ def _embed(
         quarantine,
         batch_size=config.batch_size,
         threads=config.threads,
+        grey=config.grey,
     )
     began = committed = time.monotonic()
     with context.progress("embedding", len(left), "images") as progress:
@@ -189,6 +194,7 @@ def _meta(
         "model_fingerprint": model.fingerprint,
         "dim": model.embedding_dim,
         "flip": config.flip,
+        "grey": config.grey,
         "count": count,
         "quarantined": quarantined,
         "content_hash": content_hash,
