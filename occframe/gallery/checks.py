@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def check_vectors(vectors: np.ndarray, ids: Sequence[str], *, dim: int) -> None:
         )
 
 
-def check_new_ids(ids: Sequence[str], known: set[str] | dict[str, int]) -> set[str]:
+def check_new_ids(ids: Sequence[str], known: Set[str]) -> set[str]:
     """``ids`` as a set. Raises OccframeError for one that is empty, repeated, or in ``known`` already."""
     fresh = set(ids)
     if "" in fresh:
@@ -51,7 +51,7 @@ def check_new_ids(ids: Sequence[str], known: set[str] | dict[str, int]) -> set[s
         raise OccframeError(
             f"the id `{twice}` occurs twice in what is added", remedy="every row needs an id of its own"
         )
-    if not fresh.isdisjoint(known):
+    if not known.isdisjoint(fresh):
         taken = next(item for item in ids if item in known)
         raise OccframeError(f"the id `{taken}` is there already", remedy="delete it first, or choose another id")
     return fresh

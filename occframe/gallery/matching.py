@@ -52,7 +52,7 @@ class RowIds:
 
     def check_new(self, ids: Sequence[str]) -> None:
         """Raises OccframeError for an id that is empty, repeated, or there already: ask before changing the index."""
-        check_new_ids(ids, self._row_of)
+        check_new_ids(ids, self._row_of.keys())
 
     def append(self, ids: Sequence[str]) -> None:
         """The index got these rows at its end."""
