@@ -54,8 +54,9 @@ class Blobs(Painted):
         device = images.device
         field = _field(knots, torch.arange(width, device=device), torch.arange(height, device=device), height, width)
         # The value that this share of the pixels lies above: what is covered is what was asked for.
-        count = height * width
-        ordered = field.flatten(1).sort(dim=1).values
+        some = field[:, ::2, ::2].flatten(1)
+        count = some.shape[1]
+        ordered = some.sort(dim=1).values
         place = ((1 - params["severity"]) * count).round().long().clamp(0, count - 1)
         first, second = two_dyes(draws)
         return {
@@ -67,6 +68,9 @@ class Blobs(Painted):
             "pattern": draws.whole(len(PATTERNS)),
             "pattern_size": draws.between(0.2, 0.9),
         }
+
+    def grouping(self, params: Params) -> Tensor:
+        return params["pattern"]
 
     def paint(self, canvas: Canvas, params: Params) -> None:
         height, width = canvas.images.shape[2:]

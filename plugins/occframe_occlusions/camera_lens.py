@@ -52,6 +52,9 @@ class CameraDirt(Painted):
             "warm": draws.row([(1.0, 1.0, 1.0), (1.0, 0.93, 0.75), (0.9, 0.95, 1.0)], draws.whole(3)),
         }
 
+    def grouping(self, params: Params) -> Tensor:
+        return params["kind"]
+
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
         kinds = set(params["kind"].tolist()) if canvas.images.device.type == "cpu" else {0, 1, 2}

@@ -44,7 +44,7 @@ class Canvas:
         device = images.device
         self.x = torch.arange(window.left, window.right, dtype=torch.float32, device=device)[None, None, :]
         self.y = torch.arange(window.top, window.bottom, dtype=torch.float32, device=device)[None, :, None]
-        self.light = linear(self.images[:, :, rows, columns])
+        self.photograph = self.light = linear(self.images[:, :, rows, columns])
         # Nothing is painted outside an image's own box, or the others' boxes, which the window holds too, would matter.
         top, left, bottom, right = (per_image(side) for side in boxes.unbind(1))
         own = (self.y >= top) & (self.y < bottom) & ((self.x >= left) & (self.x < right))
@@ -91,17 +91,21 @@ class Canvas:
         grey = colour[:, :1] * 0.3 + colour[:, 1:2] * 0.6 + colour[:, 2:] * 0.1
         return grey + (colour - grey) * self.params["colour"][:, None, None, None]
 
+    def needs(self, *values: Tensor) -> bool:
+        """Whether any image has any of these parameters; what would be multiplied by nothing but 0 is left out. True on
+        a GPU, which would have to be waited for."""
+        return self.images.device.type != "cpu" or any(bool(value.any()) for value in values)
+
     def over(self, part: str | None, alpha: Tensor, light: Tensor) -> None:
         """Put an opaque material over the photograph; ``alpha``: how much of each pixel it covers."""
         alpha = alpha * self.fade
         self.light = self.light + (light - self.light) * alpha[:, None]
         self._cover(part, alpha)
 
-    def shade(self, part: str | None, alpha: Tensor, tint: Tensor | None = None) -> None:
-        """Take light away: where alpha is 1 only ``tint`` [b, 3] (none: nothing) of it is left."""
+    def shade(self, part: str | None, alpha: Tensor, tint: Tensor) -> None:
+        """Take light away: where alpha is 1 only ``tint`` [b, 3] of it is left."""
         alpha = alpha * self.fade
-        keep = 1 - alpha[:, None] if tint is None else 1 - alpha[:, None] * (1 - self.toned(tint))
-        self.light = self.light * keep
+        self.light = self.light * (1 - alpha[:, None] * (1 - self.toned(tint)))
         self._cover(part, alpha)
 
     def through(self, part: str | None, where: Tensor, light: Tensor, opacity: Tensor) -> None:

@@ -129,6 +129,10 @@ class Eyewear(Painted):
         reach = [(params["temple"][:, 1] - turn * side * 1.5).clamp(0.04, 1.2) for side in (-1, 1)]
         return torch.stack([-width - reach[0] - 0.2, above, width + reach[1] + 0.2, below], dim=1)
 
+    def grouping(self, params: Params) -> Tensor:
+        mirrored, refracts, metal = (params[name] != 0 for name in ("mirror", "bend", "metal"))
+        return ((mirrored * 2 + refracts) * 2 + metal) * len(FRAME_SHAPES) + params["shape"]
+
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
         u, v = canvas.face
@@ -166,13 +170,18 @@ class Eyewear(Painted):
     def _paint_lenses(self, canvas: Canvas, params: Params, x: Tensor, y: Tensor, edge: Tensor, side: Tensor) -> None:
         frame, half = canvas.frame, per_image(params["half"])
         where = coverage(edge, canvas.sharpness)
-        # Displacement in face units, then in pixels.
-        du, dv = x * half * side * per_image(params["bend"]), y * half * per_image(params["bend"])
-        across, down = frame.across, frame.down
-        seen = canvas.behind(
-            du * per_image(across[:, 0]) + dv * per_image(down[:, 0]),
-            du * per_image(across[:, 1]) + dv * per_image(down[:, 1]),
-        )
+        seen = canvas.light
+        if canvas.needs(params["bend"]):
+            shaded = canvas.light / canvas.photograph.clamp(min=1e-6)
+            # Displacement in face units, then in pixels.
+            bend = half * per_image(params["bend"])
+            du, dv = x * side * bend, y * bend
+            across, down = frame.across, frame.down
+            bent = canvas.behind(
+                du * per_image(across[:, 0]) + dv * per_image(down[:, 0]),
+                du * per_image(across[:, 1]) + dv * per_image(down[:, 1]),
+            )
+            seen = torch.where((bend != 0)[:, None], bent * shaded, seen)
         low = smooth(y * 0.6 + 0.5)[:, None]
         top, bottom = canvas.toned(params["through_top"]), canvas.toned(params["through_low"])
         passed = top + (bottom - top) * low
@@ -181,17 +190,16 @@ class Eyewear(Painted):
         across_band = (x * side + y * slant - position).abs()
         band = fade(across_band, width, width + per_image(params["glare_soft"])) * (0.75 - 0.35 * y).clamp(0, 1)
         glare = band * per_image(params["glare"]) * fade(edge, -0.12, 0.0)
-        horizon = smooth((canvas.texture("waves", x * side * 9, y * 4) * 0.3 - y) * 0.9 + 0.45)
-        mirror = per_image(params["mirror"]) * (0.25 + 0.75 * horizon)
-
-        light = params["light"][:, :, None, None]
-        white = light * canvas.toned(params["glare_tint"])
-        sky = canvas.lit(params["mirror_tint"])
-        through = seen * passed * (1 - glare)[:, None] + white * glare[:, None] * 0.8
-        through = through + (sky - through) * mirror[:, None]
-        opacity = 1 - passed[:, 0] * 0.3 - passed[:, 1] * 0.6 - passed[:, 2] * 0.1
-        opacity = 1 - (1 - opacity) * (1 - glare) * (1 - mirror)
-        canvas.through("lens", where, through, opacity)
+        white = params["light"][:, :, None, None] * canvas.toned(params["glare_tint"]) * 0.8
+        through = seen * passed
+        through = through + (white - through) * glare[:, None]
+        clear = (passed[:, 0] * 0.3 + passed[:, 1] * 0.6 + passed[:, 2] * 0.1) * (1 - glare)
+        if canvas.needs(params["mirror"]):
+            horizon = smooth((canvas.texture("waves", x * side * 9, y * 4) * 0.3 - y) * 0.9 + 0.45)
+            mirror = per_image(params["mirror"]) * (0.25 + 0.75 * horizon)
+            through = through + (canvas.lit(params["mirror_tint"]) - through) * mirror[:, None]
+            clear = clear * (1 - mirror)
+        canvas.through("lens", where, through, 1 - clear)
 
     def _paint_frame(
         self,
@@ -208,20 +216,18 @@ class Eyewear(Painted):
         a, sharp = u.abs(), canvas.sharpness
         half, thick, metal = (per_image(params[name]) for name in ("half", "thick", "metal"))
         around = stripe(edge, rim, sharp)
-        # Without a rim the ground edge of the lens is all there is to see.
-        bare = stripe(edge + 0.03, 0.03, sharp) * fade(rim, 0.0, 0.02) * 0.3
-
         at, arch, bold = (per_image(value) for value in params["bridge"].unbind(1))
         reach = centre - half * 0.86
         along = a / reach
         bow = v - at + arch * (1 - along * along)
         line = bow.abs() - thick.clamp(0.045, 0.16) * bold * 0.5
         bridge = coverage(line.maximum(a - reach), sharp)
-        second = (v - at + 0.32).abs() - 0.028
-        bridge = bridge.maximum(coverage(second.maximum(a - reach - 0.18), sharp) * per_image(params["double_bridge"]))
+        if canvas.needs(params["double_bridge"]):
+            second = ((v - at + 0.32).abs() - 0.028).maximum(a - reach - 0.18)
+            bridge = bridge.maximum(coverage(second, sharp) * per_image(params["double_bridge"]))
+        pad_at = reach * 0.98
         # Where the bridge meets the lens it ends on the rim.
         bridge = bridge * fade(-edge, 0.0, 0.04)
-        pads = coverage(ellipse(a - reach * 0.98, v - at - 0.34, 0.05, 0.12), sharp) * metal * 0.55
 
         turn = per_image(canvas.frame.turn) * side
         height, least, bold = (per_image(value) for value in params["temple"].unbind(1))
@@ -240,12 +246,18 @@ class Eyewear(Painted):
         flank = fade((across - 0.62).abs(), 0.0, 0.4) * (0.55 - 0.45 * y).clamp(0, 1)
         spark = canvas.texture("waves", u * 22, v * 22) * 0.5 + 0.5
         shine = flank * spark * spark * per_image(params["gloss"]) * (0.03 + 0.16 * metal)
-        mottled = canvas.texture("clouds", u * 70, v * 70) * per_image(params["mottled"]) * 0.9
-        paint = canvas.lit(params["paint"]) * (1 + mottled + metal * (spark - 0.5) * 0.9)[:, None]
+        surface = 1 + metal * (spark - 0.5) * 0.9
+        if canvas.needs(params["mottled"]):
+            surface = surface + canvas.texture("clouds", u * 70, v * 70) * per_image(params["mottled"]) * 0.9
         white = params["light"][:, :, None, None]
-        canvas.over("frame", bare, white * 0.55)
-        canvas.over("frame", pads, white * 0.4)
-        canvas.over("frame", alpha, paint + white * shine[:, None])
+        if canvas.needs(params["rim"] < 0.02):
+            # Without a rim the ground edge of the lens is all there is to see.
+            bare = stripe(edge + 0.03, 0.03, sharp) * fade(rim, 0.0, 0.02) * 0.3
+            canvas.over("frame", bare, white * 0.55)
+        if canvas.needs(params["metal"]):
+            pads = coverage(ellipse(a - pad_at, v - at - 0.34, 0.05, 0.12), sharp) * metal * 0.55
+            canvas.over("frame", pads, white * 0.4)
+        canvas.over("frame", alpha, canvas.lit(params["paint"]) * surface[:, None] + white * shine[:, None])
 
 
 class Sunglasses(Eyewear):

@@ -56,50 +56,80 @@ class Hat(Painted):
         far, hood = torch.full_like(brim, 4.2), params["kind"] == 2
         return torch.stack([-far, -far * 1.5, far, torch.where(hood, far * 1.6, brim + 3.2)], dim=1)
 
+    def grouping(self, params: Params) -> Tensor:
+        return params["kind"] * len(PATTERNS) + params["pattern"]
+
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
         u, v = canvas.face
         u = u - per_image(canvas.frame.turn) * 0.25
         v = v + p["tilt"] * u
-        is_cap, is_hood = (p["kind"] == 1).float(), (p["kind"] == 2).float()
-        sharp = canvas.sharpness
+        is_hood = p["kind"] == 2
+        folds = canvas.texture("waves", u * 22, v * 14) * 0.14 + canvas.texture("clouds", u * 60, v * 60) * 0.12
+        tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
+        first, second = params["paint"][:, :, None, None], params["second"][:, :, None, None]
+        shown = pattern(canvas, params["pattern"], u, v, params["pattern_size"])
+        cloth = canvas.lit(first + (second - first) * shown[:, None])
+        if canvas.needs(is_hood):
+            self._paint_hood(canvas, p, u, v, folds, is_hood, tint, cloth)
+        if canvas.needs(~is_hood):
+            self._paint_crown(canvas, p, u, v, folds, ~is_hood, tint, cloth)
 
-        # Worn round the head, a level brim looks curved, up for a beanie seen from the front, down for a visor.
-        edge = p["brim"] + 0.07 * u * u
-        head = ellipse(u, v - p["brim"] - 0.3, p["wide"], 3.3)
-        crown = torch.maximum(v - edge, head)
-        wide = u / 2.2
-        visor_low = edge + p["visor"] * (1 - wide * wide).clamp(min=0).sqrt() - 0.02
-        visor = torch.maximum(v - visor_low, edge - 0.05 - v).maximum(u.abs() - 2.2)
+    def _paint_hood(
+        self,
+        canvas: Canvas,
+        p: dict[str, Tensor],
+        u: Tensor,
+        v: Tensor,
+        folds: Tensor,
+        worn: Tensor,
+        tint: Tensor,
+        cloth: Tensor,
+    ) -> None:
         opening = ellipse(u, v - 0.95, p["opening"], p["opening"] * 1.3)
         hood = torch.maximum(-opening, ellipse(u, v - 2.0, 3.5, 5.6))
-
-        lowest = torch.where(is_cap > 0, visor_low.maximum(edge), edge)
-        below = v - lowest
-        falls = fade(below, 0.0, p["reach"] * (0.6 + 0.8 * is_cap)) * fade(u.abs(), 1.7, 2.3) * (below > -0.3)
         inside = fade(-opening, 0.0, 0.9) * (opening < 0.1)
-        tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
-        canvas.shade("shadow", torch.where(is_hood > 0, inside, falls) * p["shadow"] * (0.55 + 0.3 * is_cap), tint)
+        canvas.shade("shadow", inside * p["shadow"] * 0.55 * worn, tint)
+        light = 1.0 + folds * 1.5 - fade(-hood, 0.0, 0.5) * 0.35 + fade((hood + 0.14).abs(), 0.0, 0.07) * 0.15
+        canvas.over("hat", coverage(hood, canvas.sharpness) * worn, cloth * light.clamp(0.15, 1.6)[:, None])
 
-        shown = pattern(canvas, params["pattern"], u, v, params["pattern_size"])
-        first, second = params["paint"][:, :, None, None], params["second"][:, :, None, None]
-        cloth = canvas.lit(first + (second - first) * shown[:, None])
-        folds = canvas.texture("waves", u * 22, v * 14) * 0.14 + canvas.texture("clouds", u * 60, v * 60) * 0.12
+    def _paint_crown(
+        self,
+        canvas: Canvas,
+        p: dict[str, Tensor],
+        u: Tensor,
+        v: Tensor,
+        folds: Tensor,
+        worn: Tensor,
+        tint: Tensor,
+        cloth: Tensor,
+    ) -> None:
+        is_cap, sharp = (p["kind"] == 1).float(), canvas.sharpness
+        # Worn round the head, a level brim looks curved: up for a beanie seen from the front, down for a visor.
+        edge = p["brim"] + 0.07 * u * u
+        wide = u / 2.2
+        visor_low = edge + p["visor"] * (1 - wide * wide).clamp(min=0).sqrt() - 0.02
+        below = v - torch.where(is_cap > 0, visor_low.maximum(edge), edge)
+        falls = fade(below, 0.0, p["reach"] * (0.6 + 0.8 * is_cap)) * fade(u.abs(), 1.7, 2.3) * (below > -0.3)
+        canvas.shade("shadow", falls * p["shadow"] * (0.55 + 0.3 * is_cap) * worn, tint)
+
         round_head = 1.12 - 0.09 * u * u + folds
-
         ribs = (u * p["ribs"] * (1 - 0.04 * u * u)).abs()
-        ribs = ((ribs - ribs.floor() - 0.5).abs() * 2 - 0.5) * 0.35 * fade(canvas.scale * 0 + p["ribs"], 14, 30)
+        # Ribs finer than two pixels a camera does not see.
+        ribs = (
+            ((ribs - ribs.floor() - 0.5).abs() * 2 - 0.5) * 0.35 * fade(p["ribs"] * 2, canvas.scale, canvas.scale * 2)
+        )
         cuff = fade((v - edge + 0.75).abs(), 0.0, 0.1) * -0.3 + fade(v, edge - 0.75, edge - 0.8) * -0.08
-        knitted = round_head + ribs + cuff
         panel = fade(u.abs(), 0.0, 0.05) * -0.12 + fade((u.abs() - 1.2).abs(), 0.0, 0.05) * -0.08
-        plain = round_head + panel + smooth((v - edge + 0.3) * 3) * -0.1
-        crown_light = torch.where(is_cap > 0, plain, knitted)
-        deep = 1.0 + folds * 1.5 - fade(-hood, 0.0, 0.5) * 0.35 + fade((hood + 0.14).abs(), 0.0, 0.07) * 0.15
-        light = torch.where(is_hood > 0, deep, crown_light).clamp(0.15, 1.6)
-        canvas.over("hat", coverage(torch.where(is_hood > 0, hood, crown), sharp), cloth * light[:, None])
-        # The visor looks down at the camera: its upper side is lit from above, its lip catches light.
-        top_side = 0.75 + 0.3 * smooth((visor_low - v) * 1.5) + fade((v - visor_low + 0.05).abs(), 0.0, 0.06) * 0.25
-        canvas.over("hat", coverage(visor, sharp) * is_cap, cloth * (top_side + folds)[:, None])
+        panel = panel + smooth((v - edge + 0.3) * 3) * -0.1
+        light = (round_head + torch.where(is_cap > 0, panel, ribs + cuff)).clamp(0.15, 1.6)
+        crown = torch.maximum(v - edge, ellipse(u, v - p["brim"] - 0.3, p["wide"], 3.3))
+        canvas.over("hat", coverage(crown, sharp) * worn, cloth * light[:, None])
+        if canvas.needs(is_cap * worn):
+            # The visor looks down at the camera: its upper side is lit from above, its lip catches light.
+            visor = torch.maximum(v - visor_low, edge - 0.05 - v).maximum(u.abs() - 2.2)
+            light = 0.75 + 0.3 * smooth((visor_low - v) * 1.5) + fade((v - visor_low + 0.05).abs(), 0.0, 0.06) * 0.25
+            canvas.over("hat", coverage(visor, sharp) * is_cap * worn, cloth * (light + folds)[:, None])
 
 
 class Hair(Painted):

@@ -82,7 +82,7 @@ class Hand(Painted):
             distance, place = segment(x, y, base, end)
             finger = distance - wide * (1 - 0.18 * place)
             # Knuckles crease across the finger.
-            nail = nail + fade((place - 0.52).abs(), 0.0, 0.03) * (finger < -0.01) * 0.1
+            nail = nail + (0.1 - (place - 0.52).abs() * 3).clamp(min=0) * (finger < -0.01)
             second = torch.minimum(second, torch.maximum(finger, nearest))
             nearest = torch.minimum(nearest, finger)
         # Fingers grow out of the palm without a crease: a minimum rounded over 0.06 of a hand.
@@ -130,6 +130,9 @@ class HeldObject(Painted):
 
     def extent(self, params: Params) -> Tensor:
         return _around(params, params["size"] * 3.4)
+
+    def grouping(self, params: Params) -> Tensor:
+        return params["kind"]
 
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}

@@ -88,6 +88,9 @@ class MedicalMask(Painted):
         high = torch.where(params["strap_wide"] > 0, (top - 0.5).clamp(max=-0.35), top - 0.5)
         return torch.stack([-reach, high, reach, low], dim=1)
 
+    def grouping(self, params: Params) -> Tensor:
+        return params["kind"] * len(PATTERNS) + params["pattern"]
+
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
         u, v = canvas.face
@@ -104,7 +107,8 @@ class MedicalMask(Painted):
         tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
         contact = fade(edge, 0.0, 0.22) * p["shadow"] * 0.6
         canvas.shade("shadow", contact, tint)
-        self._paint_straps(canvas, params, a, v, edge)
+        if canvas.needs(params["strap_wide"]):
+            self._paint_straps(canvas, params, a, v, edge)
 
         light = self._relief(canvas, p, u, v, a, drawn, edge)
         shown = pattern(canvas, params["pattern"], u, v, params["pattern_size"])
@@ -124,13 +128,16 @@ class MedicalMask(Painted):
         light = round_face + bump + chin
 
         # Three pleats that the cheeks pull together: a dark fold with a bright edge above.
-        sag = drawn - 0.12 * (1 - a * 0.5)
-        for height in (1.62, 2.25, 2.88):
-            at = (sag - height) * 9
-            light = light + (fade((at + 0.8).abs(), 0.0, 0.9) * 0.07 - fade(at.abs(), 0.0, 0.7) * 0.16) * p["pleats"]
-        # A respirator's or a sewn mask's seam down the middle.
-        light = light + (fade(u.abs(), 0.0, 0.07) * 0.1 - fade((u - 0.09).abs(), 0.0, 0.08) * 0.16) * p["ridge"]
-        light = light - 0.2 * p["ridge"] * (u * 0.45).clamp(-0.6, 0.6)
+        if canvas.needs(p["pleats"]):
+            sag = drawn - 0.12 * (1 - a * 0.5)
+            for height in (1.62, 2.25, 2.88):
+                at = (sag - height) * 9
+                fold = fade((at + 0.8).abs(), 0.0, 0.9) * 0.07 - fade(at.abs(), 0.0, 0.7) * 0.16
+                light = light + fold * p["pleats"]
+        if canvas.needs(p["ridge"]):
+            # A respirator's or a sewn mask's seam down the middle.
+            seam = fade(u.abs(), 0.0, 0.07) * 0.1 - fade((u - 0.09).abs(), 0.0, 0.08) * 0.16
+            light = light + (seam - (u * 0.09).clamp(-0.12, 0.12)) * p["ridge"]
 
         creases = canvas.texture("waves", u * 26, v * 60) + canvas.texture("clouds", u * 50, v * 90)
         light = light + creases * p["creases"] * 0.22 * (0.35 + 0.65 * smooth(a * 0.6))

@@ -48,6 +48,10 @@ class Painted:
         """[B, 4]: u0, v0, u1, v1 of all that is painted, in face units. Not asked where ``everywhere``."""
         raise NotImplementedError
 
+    def grouping(self, params: Params) -> Tensor | None:
+        """[B] int64: images with one number are best painted together, as they show the same kind of thing."""
+        return None
+
     def paint(self, canvas: Canvas, params: Params) -> None:
         raise NotImplementedError
 
@@ -79,9 +83,15 @@ class Painted:
         out = images.clone()
         mask = torch.zeros(len(images), 1, height, width, device=images.device)
         parts = {name: torch.zeros_like(mask) for name in self.parts}
+        on_cpu = images.device.type == "cpu"
+        order = torch.arange(len(images), device=images.device)
+        if on_cpu and (kind := self.grouping(known)) is not None:
+            # Images with the same things on them together: what none of them has is not painted.
+            order = kind.argsort(stable=True)
+            known = {name: value[order] for name, value in known.items()}
         boxes = self.boxes(known, height, width)
         box_list = boxes.tolist()
-        chunk = max(1, _CHUNK_PIXELS // (height * width)) if images.device.type == "cpu" else max(1, len(images))
+        chunk = max(1, _CHUNK_PIXELS // (height * width)) if on_cpu else max(1, len(images))
         for start in range(0, len(images), chunk):
             here = slice(start, start + chunk)
             window = _union(box_list[here])
@@ -89,19 +99,20 @@ class Painted:
                 continue
             some = {name: value[here] for name, value in known.items()}
             opacity = (some["severity"] * 10).clamp(0, 1) if self.fades else torch.ones_like(some["severity"])
-            canvas = Canvas(images[here], boxes[here], window, opacity, some)
+            canvas = Canvas(images[order[here]], boxes[here], window, opacity, some)
             self.paint(canvas, some)
-            rows, columns = window.slices
             finished = canvas.finished()
             if images.dtype == torch.uint8:
                 # Rounding brings back the very value wherever nothing was painted.
-                out[here, :, rows, columns] = (finished * 255).round().to(torch.uint8)
+                finished = (finished * 255).round().to(torch.uint8)
             else:
-                before = images[here, :, rows, columns]
-                out[here, :, rows, columns] = torch.where(canvas.alpha[:, None] > 0, finished.to(before.dtype), before)
-            mask[here, 0, rows, columns] = canvas.alpha
+                before = canvas.images[:, :, *window.slices]
+                finished = torch.where(canvas.alpha[:, None] > 0, finished.to(before.dtype), before)
+            rows = order[here]
+            out[rows, :, *window.slices] = finished
+            mask[rows, 0, *window.slices] = canvas.alpha
             for name, alpha in canvas.parts.items():
-                parts[name][here, 0, rows, columns] = alpha
+                parts[name][rows, 0, *window.slices] = alpha
         return Occluded(out, mask, parts)
 
     def boxes(self, params: Params, height: int, width: int) -> Tensor:

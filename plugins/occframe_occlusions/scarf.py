@@ -41,6 +41,9 @@ class Scarf(Painted):
         far = torch.full_like(top, 5.0)
         return torch.stack([-far, top - 1.4, far, top + 8], dim=1)
 
+    def grouping(self, params: Params) -> Tensor:
+        return params["pattern"]
+
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
         u, v = canvas.face

@@ -7,7 +7,7 @@ from torch import Tensor
 
 def per_image(value: Tensor) -> Tensor:
     """[B] -> [B, 1, 1], to meet maps."""
-    return value[:, None, None]
+    return value.view(-1, 1, 1)
 
 
 def coverage(distance: Tensor, sharpness: Tensor) -> Tensor:

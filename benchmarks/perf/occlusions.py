@@ -1,0 +1,140 @@
+"""Images a second of every occlusion generator, one thread: uint8 batches of 64, parameters drawn and applied.
+
+The other side is how masks are put on today, one image after the other. MaskTheFace
+(https://github.com/aqeelanwar/MaskTheFace) finds each face and its 68 landmarks with dlib, warps a template in OpenCV
+and blends it: rebuilt here from dlib and its landmark model, with ``pip install dlib-bin face_recognition_models``.
+Where these are absent only its last part remains: landmarks given, a ready RGBA template is warped and blended, without
+light, shadow, grain or parts. (insightface's renderer takes about 10 ms an image by its authors' word.)
+
+Seconds are the process's own CPU time, as machines are shared; a core alone is rather faster than half a busy one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from side_by_side import Comparison, interleave, main
+
+from occframe.component import OcclusionBlock
+from occframe.face_frame import template_landmarks
+from occframe.standalone import parse_block, standalone_context
+from occframe.types import FaceBatch
+from occframe_datasets.synthetic import SyntheticFaces
+
+_BATCH = 64
+_PLAIN = ("rectangles", "erasing", "block-grid")
+_LEFT_OUT = ("choice", "compose", "sprites")  # as fast as what they are given
+
+
+def faces(size: int) -> FaceBatch:
+    drawn = SyntheticFaces(identities=_BATCH, images=1, size=size, seed=0)
+    pictures = np.stack(drawn.read(list(range(_BATCH))))
+    # As the loader gives them: channels last in memory.
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    landmarks = template_landmarks(size, size).expand(_BATCH, 5, 2)
+    return FaceBatch(images=images, index=torch.arange(_BATCH), landmarks=landmarks)
+
+
+def rate(work: Callable[[], Any], times: int) -> float:
+    start = time.process_time()
+    for _ in range(times):
+        work()
+    return times * _BATCH / (time.process_time() - start)
+
+
+def template_paste(batch: FaceBatch) -> Callable[[], Any]:
+    """The last part of MaskTheFace's way: a homography, a warp and a blend for each image."""
+    size = batch.images.shape[2]
+    template = np.zeros((200, 240, 4), np.uint8)
+    cv2.ellipse(template, (120, 90), (115, 95), 0, 0, 360, (220, 230, 240, 255), -1, cv2.LINE_AA)
+    corners = np.float32([[10, 40], [230, 40], [60, 195], [180, 195]])
+    places = np.float32([[0.2, 0.55], [0.8, 0.55], [0.34, 0.98], [0.66, 0.98]]) * size
+    pictures = batch.images.permute(0, 2, 3, 1).numpy()
+
+    def work() -> np.ndarray:
+        out = []
+        for picture in pictures:
+            matrix = cv2.getPerspectiveTransform(corners, places)
+            layer = cv2.warpPerspective(template, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            alpha = layer[:, :, 3:].astype(np.float32) / 255
+            out.append((picture * (1 - alpha) + layer[:, :, :3] * alpha).astype(np.uint8))
+        return np.stack(out)
+
+    return work
+
+
+def with_detector(batch: FaceBatch) -> Callable[[], Any] | None:
+    """MaskTheFace's whole way. None where dlib or its landmark model is not installed."""
+    try:
+        import dlib
+        import face_recognition_models
+    except ImportError:
+        return None
+    model = Path(face_recognition_models.__file__).parent / "models" / "shape_predictor_68_face_landmarks.dat"
+    detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(model))
+    paste = template_paste(batch)
+    pictures = np.ascontiguousarray(batch.images.permute(0, 2, 3, 1).numpy())
+    whole = dlib.rectangle(0, 0, pictures.shape[2] - 1, pictures.shape[1] - 1)
+
+    def work() -> np.ndarray:
+        for picture in pictures:
+            found = detector(picture, 1)
+            predictor(picture, found[0] if len(found) else whole)
+        return paste()
+
+    return work
+
+
+def compare(quick: bool) -> list[Comparison]:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    context = standalone_context()
+    rounds = 2 if quick else 7
+    rows = []
+    for size in (112,) if quick else (112, 224):
+        batch = faces(size)
+        times = 1 if quick or size == 224 else 2
+        paste = template_paste(batch)
+        for component in sorted(context.registry.components("occlusion"), key=lambda item: item.name):
+            if component.name in _LEFT_OUT or component.owner != "occframe":
+                continue
+            generator = context.build(parse_block(OcclusionBlock, {"use": component.name}, context))
+
+            def ours(generator: Any = generator, batch: FaceBatch = batch) -> Any:
+                return generator.apply(batch.images, generator.sample(batch, torch.arange(_BATCH)))
+
+            least = 3000 if component.name in _PLAIN else 500
+            bar = f">= {least}/s" if size == 112 else ">= 150/s" if component.name not in _PLAIN else ""
+            name = f"{component.name} {size}, theirs: template paste"
+            rows.append(
+                interleave(
+                    name,
+                    lambda ours=ours, times=times: rate(ours, times),
+                    lambda paste=paste, times=times: rate(paste, times),
+                    unit="images/s",
+                    bar=bar,
+                    rounds=rounds,
+                )
+            )
+            if component.name == "medical-mask" and (peer := with_detector(batch)) is not None:
+                rows.append(
+                    interleave(
+                        f"{component.name} {size}, theirs: dlib + template",
+                        lambda ours=ours, times=times: rate(ours, times),
+                        lambda peer=peer: rate(peer, 1),
+                        unit="images/s",
+                        bar="",
+                        rounds=2 if quick else 3,
+                    )
+                )
+    return rows
+
+
+if __name__ == "__main__":
+    main(compare)
