@@ -86,8 +86,10 @@ def save_model(
     return card
 
 
-def load_model(url: str, build: BuildContext) -> LoadedModel:
+def load_model(url: str, build: BuildContext, *, purpose: Literal["embed", "explain"] = "embed") -> LoadedModel:
     """The model in directory ``url``, ready to embed on ``build.device``.
+
+    purpose: a backbone may have parts that only explaining needs; ``embed`` leaves them out.
 
     Raises OccframeError: no model there, files that do not belong together, a plugin that is missing or has changed
     (saying which), weights of another architecture (saying which keys).
@@ -113,10 +115,33 @@ def load_model(url: str, build: BuildContext) -> LoadedModel:
     except SafetensorError as error:
         raise OccframeError(f"{join(url, WEIGHTS_FILE)} is damaged: {error}", remedy="make the model again") from error
     load_state_dict(backbone, state, origin=join(url, WEIGHTS_FILE))
+    form = getattr(backbone, f"{purpose}_form", None)
+    backbone = form() if form else backbone
     backbone.to(device=build.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return LoadedModel(
         backbone, card.image_spec, card.embedding_dim, card.fingerprint, block, device=build.device, card=card
     )
+
+
+def begin_from(backbone: nn.Module, url: str) -> None:
+    """Give ``backbone`` the weights of the model in directory ``url`` to begin a training with.
+
+    A backbone that offers ``begin_state_dict`` may take those of another one and keep parts as they are.
+    Raises OccframeError: no model there, one that was fed other images, or weights of another architecture.
+    """
+    card = _read_card(url)
+    if card.image_spec != backbone.image_spec:
+        raise OccframeError(
+            f"the model {url} was made for {card.image_spec}, this backbone for {backbone.image_spec}",
+            remedy="give the backbone the same input size, colour order and normalisation",
+        )
+    origin = join(url, WEIGHTS_FILE)
+    try:
+        state: Mapping[str, Tensor] = load(_read(url, WEIGHTS_FILE))
+    except SafetensorError as error:
+        raise OccframeError(f"{origin} is damaged: {error}", remedy="make the model again") from error
+    begin = getattr(backbone, "begin_state_dict", None)
+    load_state_dict(backbone, begin(state) if begin else state, origin=origin)
 
 
 def embed_images(model: LoadedModel, images: Tensor, *, precision: Precision = "auto", flip: bool = False) -> Tensor:

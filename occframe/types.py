@@ -51,6 +51,7 @@ class FaceBatch:
         as seen in the picture; None where the data set has none.
     mask: Tensor [B, 1, H, W] float32, occlusion alpha 0..1, or None where nothing was occluded on purpose.
     clean: Tensor like ``images`` before occlusion, where a step keeps it, else None.
+    teacher: Tensor [B, D] float32, L2-normalised: a frozen recogniser's embedding of ``clean``, where a step has one.
     """
 
     images: Tensor
@@ -59,6 +60,7 @@ class FaceBatch:
     landmarks: Tensor | None = None
     mask: Tensor | None = None
     clean: Tensor | None = None
+    teacher: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,11 @@ class Backbone(Protocol):
 
     image_spec: what it must be fed. embedding_dim: D. feature_info: of the maps in ``BackboneOutput.features``.
     With capability ``split`` also ``forward_features(x) -> list of maps`` (deepest last) and
-    ``forward_head(map) -> Tensor [B, D]``.
+    ``forward_head(map) -> Tensor [B, D]``. With capability ``mask_output`` its extras hold ``mask``.
+
+    It may offer ``embed_form()`` and ``explain_form()``: copies of it for inference, which give the same embedding
+    faster, the first without what only training or explaining needs; and ``begin_state_dict(state)``: the weights with
+    which to begin a training, given those of an earlier model of another make-up.
     """
 
     image_spec: ImageSpec
@@ -223,8 +229,11 @@ class Backbone(Protocol):
 class LossTerm(Protocol):
     """A ``torch.nn.Module`` that may own parameters (class centres), (output, batch) -> scalar Tensor.
 
-    needs: what must be there besides the embedding: any of "identities", "landmarks", "mask", "clean", or a key of
-    ``BackboneOutput.extras`` written "extras.<key>". Checked before the first step.
+    needs: what must be there besides the embedding: any of "identities", "landmarks", "mask", "clean", "teacher", or a
+    key of ``BackboneOutput.extras`` written "extras.<key>". Checked before the first step.
+
+    It may offer ``figures: Sequence[str]`` and ``measure(output, batch) -> Mapping[str, Tensor]``, finite scalars by
+    these names: what is to be logged beside the loss, such as an accuracy. No gradient flows there.
     """
 
     needs: frozenset[str]

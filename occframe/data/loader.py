@@ -38,7 +38,8 @@ class FaceLoader:
     What cannot be read leaves its batch and goes to ``quarantine``; a batch of which nothing is left is passed over.
 
     threads: that decode and occlude. shuffle: within blocks of the data set where it has any, see ``order.py``.
-    flip: mirror half of the images, before they are occluded. occlusion_probability: share of the images that
+    flip: mirror half of the images, before they are occluded. grey: share of the images that lose their colours, after
+    they were occluded, drawn per image. occlusion_probability: share of the images that
     ``occlusion`` is applied to, drawn per image. keep_clean: give the images before occlusion as well.
     classes: identities in the order of their labels; without it batches carry no labels.
     Raises OccframeError where the data set is empty, or has identities that ``classes`` does not.
@@ -55,6 +56,7 @@ class FaceLoader:
         seed: int,
         shuffle: bool = False,
         flip: bool = False,
+        grey: float = 0.0,
         occlusion: OcclusionGenerator | None = None,
         occlusion_probability: float = 1.0,
         keep_clean: bool = False,
@@ -70,6 +72,7 @@ class FaceLoader:
         self.seed = seed
         self.shuffle = shuffle
         self.flip = flip
+        self.grey = grey
         self.occlusion = occlusion
         self.occlusion_probability = occlusion_probability
         self.keep_clean = keep_clean
@@ -130,7 +133,8 @@ class FaceLoader:
             landmarks=self._landmarks(rows, sizes, mirrored),
             clean=images if self.keep_clean else None,
         )
-        return batch if self.occlusion is None else self._occlude(batch, pictures, epoch)
+        batch = batch if self.occlusion is None else self._occlude(batch, pictures, epoch)
+        return batch if not self.grey else self._without_colours(batch, epoch)
 
     def _read(self, rows: np.ndarray, mirrored: np.ndarray) -> tuple[np.ndarray, list[int], list[tuple[int, int]]]:
         """What can be read: pictures [n, H, W, 3], their positions in ``rows``, their sizes before fitting."""
@@ -170,8 +174,10 @@ class FaceLoader:
         assert self.occlusion is not None
         rows = batch.index.numpy()
         seeds = torch.from_numpy(mix(derive_seed(self.seed, "occlusion"), epoch, self._id_seeds[rows]))
-        # A draw of its own: were it one of the generator's, only some of its occlusions would ever be seen.
-        chosen = np.flatnonzero(self._draw("occluded", epoch, rows) < self.occlusion_probability)
+        chosen = np.arange(len(rows))
+        if self.occlusion_probability < 1:
+            # A draw of its own: were it one of the generator's, only some of its occlusions would ever be seen.
+            chosen = np.flatnonzero(self._draw("occluded", epoch, rows) < self.occlusion_probability)
         if len(chosen) == len(rows):
             occluded = self.occlusion.apply(batch.images, self.occlusion.sample(batch, seeds))
             return replace(batch, images=occluded.images, mask=occluded.mask)
@@ -190,6 +196,17 @@ class FaceLoader:
         pictures = pictures.copy() if self.keep_clean else pictures
         pictures[chosen] = occluded.images.permute(0, 2, 3, 1).numpy()
         return replace(batch, images=_as_images(pictures), mask=mask)
+
+    def _without_colours(self, batch: FaceBatch, epoch: int) -> FaceBatch:
+        chosen = np.flatnonzero(self._draw("grey", epoch, batch.index.numpy()) < self.grey).tolist()
+
+        def greyed(images: Tensor) -> Tensor:
+            pictures = images.permute(0, 2, 3, 1).numpy().copy()
+            for at in chosen:
+                pictures[at] = cv2.cvtColor(pictures[at], cv2.COLOR_RGB2GRAY)[:, :, None]
+            return _as_images(pictures)
+
+        return replace(batch, images=greyed(batch.images), clean=None if batch.clean is None else greyed(batch.clean))
 
     def _draw(self, purpose: str, epoch: int, rows: np.ndarray) -> np.ndarray:
         """One number in [0, 1) a row, float32."""

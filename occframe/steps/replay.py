@@ -55,6 +55,7 @@ def replay_faces(context: StepContext, artefact: Artefact, ids: Sequence[str]) -
         quarantine,
         batch_size=64,
         keep_clean=True,
+        grey=bool(meta.get("grey")),
     )
     batches = list(loader.epoch(0))
     if quarantine:

@@ -47,6 +47,9 @@ class TrainConfig(StepConfig):
         2 / 3, ge=0, le=1, description="share of images that are occluded, drawn for each image; 2/3 is FROM's recipe"
     )
     flip: bool = Field(True, description="mirror half of the images, before occlusion")
+    grey_probability: float = Field(
+        0.0, ge=0, le=1, description="share of images that lose their colours, after occlusion, drawn for each image"
+    )
     epochs: int = Field(20, ge=1, description="passes over the data")
     batch_size: int = Field(128, ge=2, description="images a step")
     optimiser: OptimiserConfig = Field(Sgd(), description="how weights follow gradients")
@@ -180,6 +183,7 @@ def _assemble(
         seed=context.seed,
         shuffle=True,
         flip=config.flip,
+        grey=config.grey_probability,
         occlusion=occlusion,
         occlusion_probability=config.occlusion_probability,
         keep_clean=teacher is not None or any("clean" in term.module.needs for term in terms),

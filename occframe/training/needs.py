@@ -15,12 +15,13 @@ _EXTRAS = "extras."
 _REMEDIES = {
     "mask": "give the step an `occlusion`",
     "clean": "give the step an `occlusion`",
+    "teacher": "name a `teacher`, the model whose embeddings of unoccluded faces are to be learnt",
     "landmarks": "use a data set with landmarks, or an `align` step before this one",
 }
 
 
 def check_needs(terms: Sequence[Term], *, present: Collection[str], backbone: nn.Module, backbone_name: str) -> None:
-    """present: which of "identities", "landmarks", "mask" and "clean" a batch will have.
+    """present: which of "identities", "landmarks", "mask", "clean" and "teacher" a batch will have.
 
     Raises OccframeError listing everything that a term needs and nobody gives.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -46,20 +46,30 @@ OptimiserConfig = Annotated[Sgd | AdamW, Field(discriminator="name")]
 
 
 def build_optimiser(
-    config: Sgd | AdamW, parameters: Iterable[nn.Parameter], *, scaled_gradients: bool = False
+    config: Sgd | AdamW,
+    parameters: Iterable[nn.Parameter],
+    *,
+    factors: Mapping[nn.Parameter, float] | None = None,
+    scaled_gradients: bool = False,
 ) -> Optimizer:
-    """An optimiser over the parameters that require a gradient, in at most two groups: decayed and not.
+    """An optimiser over the parameters that require a gradient, in groups of one weight decay and one ``factor``.
 
+    factors: on the learning rate, kept as each group's ``factor``; 1 for parameters that it does not hold.
     scaled_gradients: a gradient scaler will have steps skipped.
     """
     import torch
 
-    groups: dict[float, list[nn.Parameter]] = {}
+    factors = factors or {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
             decayed = config.decay_norm_and_bias or parameter.ndim > 1
-            groups.setdefault(config.weight_decay if decayed else 0.0, []).append(parameter)
-    listed: list[dict[str, Any]] = [{"params": members, "weight_decay": decay} for decay, members in groups.items()]
+            key = config.weight_decay if decayed else 0.0, factors.get(parameter, 1.0)
+            groups.setdefault(key, []).append(parameter)
+    listed: list[dict[str, Any]] = [
+        {"params": members, "weight_decay": decay, "lr": config.lr * factor, "factor": factor}
+        for (decay, factor), members in groups.items()
+    ]
     # Fused kernels take a half to a quarter of the loop over parameters on a CPU, and are torch's fastest on CUDA.
     if isinstance(config, Sgd):
         # A step that the scaler skips still writes into the momentum of torch's fused SGD, which diverges from there.

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from occframe.errors import OccframeError
 from occframe.images import to_model_input
+from occframe.models import LoadedModel, embed_images
 from occframe.precision import ResolvedPrecision, autocast
 from occframe.types import BackboneOutput
 
@@ -35,7 +36,8 @@ class Recogniser(nn.Module):
     """Backbone and loss terms as one module: one thing to place on a device, to save and to spread over devices.
 
     precision: of the backbone's forward pass; loss terms always see float32, since a margin of 0.35 under a scale of 64
-    drowns in bfloat16's 8 bits. channels_last: memory layout of the convolutions.
+    drowns in bfloat16's 8 bits. channels_last: memory layout of the convolutions. teacher: embeds each face as it was
+    before occlusion, for loss terms; it does not learn and is not saved.
     """
 
     def __init__(
@@ -45,20 +47,44 @@ class Recogniser(nn.Module):
         *,
         precision: ResolvedPrecision = "fp32",
         channels_last: bool = False,
+        teacher: LoadedModel | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.terms = nn.ModuleList([term.module for term in terms])  # type: ignore[misc]
         self.names = tuple(term.name for term in terms)
+        self.figure_names = tuple(
+            f"{term.name}.{figure}" for term in terms for figure in getattr(term.module, "figures", ())
+        )
+        #: Modules that stay in evaluation mode in training, see ``parts.py``.
+        self.resting: list[nn.Module] = []
+        self._teacher = teacher
         self.weights = tuple(term.weight for term in terms)
         self.precision = precision
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.layout)  # type: ignore[call-overload]
 
-    def forward(self, batch: FaceBatch) -> list[Tensor]:
-        """The unweighted loss of every term: float32 scalars."""
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.resting:
+            module.eval()
+        return self
+
+    def forward(self, batch: FaceBatch) -> tuple[list[Tensor], list[Tensor]]:
+        """The unweighted loss of every term, and the figures of ``figure_names``: float32 scalars."""
         output = self.embed(batch.images)
-        return [self._scalar(name, term(output, batch)) for name, term in zip(self.names, self.terms, strict=True)]
+        if self._teacher is not None:
+            seen = batch.images if batch.clean is None else batch.clean
+            # Made in inference mode: only a copy may take part in a backward pass.
+            batch = replace(batch, teacher=embed_images(self._teacher, seen, precision=self.precision).clone())
+        losses = [self._scalar(name, term(output, batch)) for name, term in zip(self.names, self.terms, strict=True)]
+        return losses, self._figures(output, batch) if self.figure_names else []
+
+    @torch.no_grad()
+    def _figures(self, output: BackboneOutput, batch: FaceBatch) -> list[Tensor]:
+        terms: list[Any] = [term for term in self.terms if hasattr(term, "figures")]
+        measured = [(term.figures, term.measure(output, batch)) for term in terms]
+        return [figures[name].float() for names, figures in measured for name in names]
 
     def embed(self, images: Tensor) -> BackboneOutput:
         """images: [B, 3, H, W] RGB, uint8 0..255 or float 0..1. Embedding and extras come as float32."""
@@ -87,6 +113,7 @@ class GradientStep:
         self.columns = (*(f"loss.{name}" for name in recogniser.names), "loss")
         if clip_norm is not None:
             self.columns += ("gradient_norm",)
+        self.columns += recogniser.figure_names
         self._parameters = [parameter for parameter in recogniser.parameters() if parameter.requires_grad]
         device = self._parameters[0].device.type
         # float16 gradients underflow; bfloat16 has float32's range.
@@ -95,8 +122,8 @@ class GradientStep:
     def __call__(self, batch: FaceBatch, rate: float) -> list[Tensor]:
         """batch: on the model's device. rate: learning rate. Returns detached scalars on the device, one a column."""
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        losses = self.recogniser(batch)
+            group["lr"] = rate * group["factor"]
+        losses, measured = self.recogniser(batch)
         total = reduce(add, (weight * loss for weight, loss in zip(self.recogniser.weights, losses, strict=True)))
         self._scaler.scale(total).backward()
         figures = [*losses, total]
@@ -106,7 +133,7 @@ class GradientStep:
         self._scaler.step(self.optimiser)
         self._scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        return [figure.detach() for figure in figures]
+        return [figure.detach() for figure in [*figures, *measured]]
 
     @property
     def skips_overflow(self) -> bool:

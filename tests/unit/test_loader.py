@@ -363,3 +363,17 @@ def test_batches_are_the_consumers_to_keep():
     copies = [replace(batch, images=batch.images.clone()) for batch in batches]
     list(loader(Pictures(64)).epoch(1))
     assert all(same(left, right) for left, right in zip(batches, copies, strict=True))
+
+
+def test_grey_comes_after_occlusion_for_the_image_and_its_clean_twin():
+    options = {"occlusion": Stripe(), "keep_clean": True}
+    (coloured,) = loader(Pictures(8), **options).epoch(0)
+    (grey,) = loader(Pictures(8), grey=1.0, **options).epoch(0)
+    for before, after in ((coloured.images, grey.images), (coloured.clean, grey.clean)):
+        assert not torch.equal(before[:, 0], before[:, 1])
+        assert torch.equal(after[:, :1].expand(-1, 3, -1, -1), after)
+        weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+        assert (after[:, 0] - (before * weights).sum(1)).abs().max() <= 1
+    some = torch.cat([batch.images for batch in loader(Pictures(400), grey=0.25).epoch(0)])
+    share = float((some[:, :1] == some).all(3).all(2).all(1).float().mean())
+    assert 0.15 < share < 0.35
