@@ -13,7 +13,7 @@ from occframe.component import Config
 from occframe.errors import PluginError
 from occframe.plugins import PluginRegistry
 
-BUNDLED = ["aligners", "backbones", "datasets", "faiss", "losses", "occlusions", "torch-search"]
+BUNDLED = ["aligners", "backbones", "datasets", "faiss", "from", "losses", "occlusions", "torch-search"]
 
 
 class Nothing(Config):
@@ -51,7 +51,7 @@ def test_bundled_plugins_all_load():
 
 
 @pytest.mark.parametrize(
-    "plugin", ["aligners", "backbones", "datasets", "faiss", "losses", "occlusions", "torch-search"]
+    "plugin", ["aligners", "backbones", "datasets", "faiss", "from", "losses", "occlusions", "torch-search"]
 )
 def test_blocking_one_plugin_leaves_the_others(plugin):
     registry = PluginRegistry.discover(environ={"OCCFRAME_DISABLED_PLUGINS": plugin})
