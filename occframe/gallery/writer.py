@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -104,10 +104,12 @@ class GalleryWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.commit()
-        elif self._part is not None:
-            self._part.discard(kind, error, trace)
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            if self._part is not None:
+                self._part.discard()
 
 
 class _RowGroup:
@@ -142,15 +144,24 @@ class _RowGroup:
     def take(self) -> pa.RecordBatch:
         """The rows as one record batch, which shares the buffer: write it before the next ``put``."""
         arrays = [
-            embedding_array(self._vectors[: self.rows])
-            if field.name == "embedding"
-            else pa.array(self._values[field.name], field.type)
+            embedding_array(self._vectors[: self.rows]) if field.name == "embedding" else self._array(field)
             for field in self._arrow
         ]
         self.rows = 0
         for values in self._values.values():
             values.clear()
         return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
+
+    def _array(self, field: pa.Field) -> pa.Array:
+        try:
+            array = pa.array(self._values[field.name], field.type)
+        except (pa.ArrowException, TypeError) as error:
+            raise OccframeError(
+                f"column `{field.name}` holds {field.type}: {error}", remedy="convert its values, or change the schema"
+            ) from error
+        if array.null_count and not field.nullable:
+            raise OccframeError(f"column `{field.name}` has a value that is None", remedy="give every row one")
+        return array
 
 
 class _OpenPart:
@@ -173,8 +184,15 @@ class _OpenPart:
         self._stack.close()
         return Part(file=self._name, rows=self.rows, bytes=self._file.size, sha256=self._file.hash.hexdigest())
 
-    def discard(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def discard(self) -> None:
+        # Closed first, or Arrow closes it some time later and writes into a file that is gone.
+        with suppress(OSError, pa.ArrowException):
+            self._parquet.close()
+        self._stack.__exit__(_Discarded, _Discarded(), None)
+
+
+class _Discarded(Exception):
+    """Tells ``create_file`` that the part is not wanted."""
 
 
 class _HashingFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -352,6 +353,33 @@ def test_an_exception_discards_what_was_not_committed(url: str) -> None:
         assert "lost" not in again.ids
         again.write(["lost"], ["s"], unit_vectors(1))
     assert Gallery.open(url).count == 14
+
+
+def test_an_exception_in_the_middle_of_a_part_leaves_no_file(tmp_path: Path) -> None:
+    write(str(tmp_path), 5)
+    before = sorted(tmp_path.iterdir())
+
+    def add_and_fail() -> None:
+        with GalleryWriter(str(tmp_path), schema()) as writer:
+            for start in range(0, 200_000, 50_000):
+                names = [f"q{row}" for row in range(start, start + 50_000)]
+                writer.write(names, names, np.tile(unit_vectors(1), (50_000, 1)))
+            assert len(list(tmp_path.iterdir())) > len(before)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        add_and_fail()
+    gc.collect()  # an Arrow writer that was left open would complain here
+    assert [path for path in sorted(tmp_path.iterdir()) if "tmp" in path.name] == []
+    assert Gallery.open(str(tmp_path)).count == 5 + 131_072
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ids", [[1, 2], [None, "a"]])
+def test_ids_that_are_no_text(url: str, ids: Any) -> None:
+    with pytest.raises(OccframeError, match="column `id`"), GalleryWriter(url, schema()) as writer:
+        writer.write(ids, ["s", "s"], unit_vectors(2))
+    assert Gallery.open(url).count == 0
 
 
 @pytest.mark.parametrize("instant", ["while writing", "before publishing", "while publishing"])
