@@ -56,7 +56,7 @@ class TrainConfig(StepConfig):
     parts: dict[str, Part] = Field(
         {},
         description="what learns at a pace of its own, by the beginning of a weight's name: `trunk: {rate: 0.1}`; "
-        "`losses.NAME` are the weights of a loss",
+        "`backbone` is all of it, `losses.NAME` are the weights of a loss",
     )
     schedule: Schedule = Field(CosineSchedule(), description="the learning rate over time")
     precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")

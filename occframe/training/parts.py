@@ -32,7 +32,7 @@ def apply_parts(recogniser: Recogniser, parts: Mapping[str, Part]) -> dict[nn.Pa
     """Freeze what is to be frozen; returns the factor on the learning rate of every other parameter.
 
     parts: by the beginning of names, whole words between dots; the longest that fits decides. A name is the backbone's
-    own (``trunk.layer1.0.conv1.weight``), or ``losses.NAME. …`` of a loss term.
+    own (``trunk.layer1.0.conv1.weight``), or ``losses.NAME. …`` of a loss term; ``backbone`` is all of the former.
     Raises OccframeError for a part that nothing belongs to.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -78,4 +78,6 @@ def _renamed(recogniser: Recogniser, items: Iterable[tuple[str, T]]) -> Iterable
 
 def _part_of(name: str, parts: Mapping[str, Part]) -> str | None:
     fitting = [key for key in parts if name == key or name.startswith(f"{key}.")]
+    if not fitting and "backbone" in parts and not name.startswith("losses."):
+        return "backbone"
     return max(fitting, key=len, default=None)

@@ -109,8 +109,8 @@ class PatternCodebook:
         left, right = left.clamp(0, self.width), right.clamp(0, self.width)
         top, bottom = top.clamp(0, self.height), bottom.clamp(0, self.height)
         area = (right - left).clamp(min=0) * (bottom - top).clamp(min=0)
-        overlap_x = _overlap(left, right, self._spans_x)[:, self._pair_x]
-        overlap_y = _overlap(top, bottom, self._spans_y)[:, self._pair_y]
+        overlap_x = _overlap(left, right, self._spans_x).index_select(1, self._pair_x)
+        overlap_y = _overlap(top, bottom, self._spans_y).index_select(1, self._pair_y)
         return self._best(overlap_x.mul_(overlap_y), area)
 
     def labels_from_masks(self, masks: Tensor) -> Tensor:
@@ -131,15 +131,19 @@ class PatternCodebook:
         float64, because quotients of areas that differ do not always differ in float32, and ties must be ties.
         """
         union = (self._areas[1:] + area[:, None]).sub_(intersections)
-        best = intersections.div_(union).argmax(1)  # the first where several are equal
+        best = intersections.div_(union).max(1).indices  # the first where several are equal
         return torch.where(area > 0, best + 1, 0)
 
 
-def boxes_from_masks(masks: Tensor) -> Tensor:
-    """Bounding boxes of what is covered. masks: Tensor [B, 1, H, W] bool. Returns [B, 4] int64, all 0 for nothing."""
+def boxes_from_masks(masks: Tensor, threshold: float = 0.5) -> Tensor:
+    """Bounding boxes of what is covered: [B, 4] int64, all 0 for nothing.
+
+    masks: Tensor [B, 1, H, W], alpha 0..1. threshold: alpha from which a pixel is covered.
+    """
     masks = masks.flatten(0, 1)
-    left, right = _extent(masks.any(1))
-    top, bottom = _extent(masks.any(2))
+    # Largest values first, then the comparison: bytes of bools reduce eight times slower than floats.
+    left, right = _extent(masks.amax(1) >= threshold)
+    top, bottom = _extent(masks.amax(2) >= threshold)
     return torch.stack([left, top, right, bottom], 1)
 
 

@@ -40,16 +40,18 @@ class OcclusionPattern(nn.Module):
         """accuracy: share of patterns met. iou: of the predicted box with the occlusion's, 1 where both are none."""
         logits = output.extras["pattern_logits"]
         found = logits.argmax(1)
-        covered = _covered(batch, self.threshold)
-        boxes = codebook(blocks_of(logits.shape[1]), *covered.shape[2:], logits.device).boxes[found]
+        boxes = codebook(blocks_of(logits.shape[1]), *batch.images.shape[2:], logits.device).boxes[found]
         return {
             "accuracy": (found == self.labels(logits, batch)).float().mean(),
-            "iou": box_iou(boxes, boxes_from_masks(covered)).float().mean(),
+            "iou": box_iou(boxes, _boxes(batch, self.threshold)).float().mean(),
         }
 
     def labels(self, logits: Tensor, batch: FaceBatch) -> Tensor:
         """The pattern of each image, [B] int64."""
-        return _patterns(batch, blocks_of(logits.shape[1]), self.match, self.threshold)
+        book = codebook(blocks_of(logits.shape[1]), *batch.images.shape[2:], logits.device)
+        if self.match == "mask":
+            return book.labels_from_masks(_covered(batch, self.threshold))
+        return book.labels_from_boxes(_boxes(batch, self.threshold))
 
 
 class OcclusionBox(nn.Module):
@@ -88,9 +90,9 @@ class OcclusionBox(nn.Module):
 
     def boxes(self, batch: FaceBatch) -> Tensor:
         """What is to be predicted, in pixels: [B, 4] int64, all 0 for a clean image."""
-        covered = _covered(batch, self.threshold)
         if self.match == "box":
-            return boxes_from_masks(covered)
+            return _boxes(batch, self.threshold)
+        covered = _covered(batch, self.threshold)
         book = codebook(self.blocks, *covered.shape[2:], covered.device)
         return book.boxes[book.labels_from_masks(covered)]
 
@@ -125,12 +127,9 @@ def _covered(batch: FaceBatch, threshold: float) -> Tensor:
     return batch.mask >= threshold
 
 
-def _patterns(batch: FaceBatch, blocks: int, match: str, threshold: float) -> Tensor:
-    covered = _covered(batch, threshold)
-    book = codebook(blocks, *covered.shape[2:], covered.device)
-    if match == "mask":
-        return book.labels_from_masks(covered)
-    return book.labels_from_boxes(boxes_from_masks(covered))
+def _boxes(batch: FaceBatch, threshold: float) -> Tensor:
+    assert batch.mask is not None
+    return boxes_from_masks(batch.mask, threshold)
 
 
 def _size(batch: FaceBatch) -> Tensor:

@@ -72,6 +72,14 @@ def test_statistics_can_be_kept_while_weights_learn() -> None:
     assert not moved["backbone.trunk.1.running_mean"].any()
 
 
+def test_the_backbone_is_a_part_and_gives_way_to_longer_names() -> None:
+    moved = step_of(recogniser(), {"backbone": Part(statistics="keep"), "head": Part(rate=0)})
+    assert moved["backbone.trunk.0.weight"].any()
+    assert not moved["backbone.trunk.1.running_mean"].any()
+    assert not moved["backbone.head.2.weight"].any()
+    assert moved["terms.0.centres.weight"].any()
+
+
 @pytest.mark.parametrize(("name", "remedy"), [("trnk", "did you mean `trunk`?"), ("qqq", "parts begin with: head, losses, trunk")])
 def test_a_part_that_nothing_belongs_to_is_named(name: str, remedy: str) -> None:
     with pytest.raises(OccframeError, match=f"no weight belongs to the part `{name}`") as error:
