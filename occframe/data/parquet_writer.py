@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from occframe.errors import OccframeError
 from occframe.storage import create_file
 
-_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
 # A row group is what is read at once: small enough to hold many of them in memory and shuffle among them.
 _ROWS, _BYTES = 1024, 16 << 20
 
@@ -23,7 +23,8 @@ _ROWS, _BYTES = 1024, 16 << 20
 class FaceParquetWriter:
     """Writes one Parquet file on any fsspec URL, which appears when the ``with`` block ends and not if it raises.
 
-    extra: further columns and their Python types (str, int, float, bool). aligned: what ``Dataset.aligned`` will say.
+    extra: further columns and their Python types (str, int, float, bool, bytes). aligned: what ``Dataset.aligned``
+    will say.
     """
 
     def __init__(self, url: str, *, extra: Mapping[str, type] | None = None, aligned: bool = True) -> None:
@@ -44,7 +45,8 @@ class FaceParquetWriter:
 
     def __enter__(self) -> Self:
         file = self._closing.enter_context(create_file(self.url))
-        plain = [name for name in self._schema.names if name not in ("image", "landmarks")]
+        packed = {"image", "landmarks", *(name for name, kind in self._extra.items() if kind is bytes)}
+        plain = [name for name in self._schema.names if name not in packed]
         self._file = pq.ParquetWriter(
             file,
             self._schema,

@@ -15,6 +15,12 @@ def occframe_register_steps(register: Register) -> None:
         summary="one aligned face for every picture of a data set, with a list of those where none was found",
     )
     register(
+        "occlude",
+        "occframe.steps.occlude:build",
+        config="occframe.steps.occlude:OccludeConfig",
+        summary="an occluded copy of a data set, with masks, parameters and the recipe to make it again",
+    )
+    register(
         "pretrained",
         "occframe.steps.pretrained:build",
         config="occframe.steps.pretrained:PretrainedConfig",

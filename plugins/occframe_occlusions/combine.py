@@ -23,10 +23,13 @@ class _Combined:
     """Parameters: ``picked`` [B, N] bool, which images get which part, and ``parts``, each part's own, B rows each."""
 
     name: ClassVar[str]
-    version: ClassVar[int] = 1
 
     def __init__(self, parts: list[OcclusionGenerator]) -> None:
         self._parts = parts
+
+    @property
+    def version(self) -> str:
+        return "1 of " + ", ".join(str(getattr(part, "version", "?")) for part in self._parts)
 
     def pick(self, draws: Draws) -> Tensor:
         raise NotImplementedError

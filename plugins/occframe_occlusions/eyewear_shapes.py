@@ -37,12 +37,12 @@ _OUTLINES: dict[str, Points] = {
 }  # fmt: skip
 
 #: Share of the chosen rim width at the top and at the bottom of a lens; 0: no rim there.
-RIMS: dict[str, tuple[float, float]] = dict.fromkeys(FRAME_SHAPES, (1.0, 0.85)) | {
+RIMS: dict[str, tuple[float, float]] = dict.fromkeys(FRAME_SHAPES, (1.1, 0.65)) | {
     "cat-eye": (1.25, 0.7),
     "browline": (1.7, 0.35),
     "half-rim": (1.0, 0.0),
     "rimless": (0.0, 0.0),
-    "aviator": (0.8, 0.7),
+    "aviator": (0.9, 0.6),
 }
 
 

@@ -31,7 +31,7 @@ class Painted:
     """
 
     name: ClassVar[str]
-    version: ClassVar[int] = 1
+    version: int | str = 1  # of its pictures: another one wherever the same parameters look different
     parts: ClassVar[tuple[str, ...]]
     needs_landmarks: ClassVar[bool] = True
     fades: ClassVar[bool] = True  # becomes transparent on the last way to severity 0, as it does not shrink to nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -36,7 +37,10 @@ class Sprites(Painted):
 
     def __init__(self, config: SpritesConfig) -> None:
         super().__init__(config)
-        pictures = [_fitted(picture) for picture in _load(config)]
+        digest = hashlib.blake2b(digest_size=8)
+        pictures = [_fitted(picture) for picture in _load(config, digest)]
+        # The pictures are part of what the generator is, wherever they lie.
+        self.version = f"1 with sprites {digest.hexdigest()}"
         self._shapes = torch.tensor([shape for _, shape in pictures])
         whole = torch.from_numpy(np.stack([table for table, _ in pictures])).permute(0, 3, 1, 2)
         # Light times opacity, so that what is transparent has no colour to bleed.
@@ -80,13 +84,14 @@ class Sprites(Painted):
         canvas.over(None, alpha, canvas.lit(light) if self.config.match_light else light)
 
 
-def _load(config: SpritesConfig) -> Iterator[np.ndarray]:
+def _load(config: SpritesConfig, digest: hashlib.blake2b) -> Iterator[np.ndarray]:
     """Arrays [H, W, 4] uint8 RGBA. Raises OccframeError where there are none, or one cannot be read."""
     found = 0
     for name, encoded in _encoded(config):
         found += 1
         if found > _MAX_SPRITES:
             raise OccframeError(f"{config.url} holds more than {_MAX_SPRITES} sprites", remedy="use fewer")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
         try:
             yield _decoded(encoded)
         except BadImage as error:
