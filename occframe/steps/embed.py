@@ -32,6 +32,13 @@ class EmbedConfig(StepConfig):
     data: DataRef = Field(description="the faces to embed")
     model: ModelRef = Field(description="the recogniser")
     occlusion: OcclusionBlock | None = Field(None, description="occludes every face first, the same way in every run")
+    occlusion_seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="of the occlusions; part of the test, not of the run: whatever model or step embeds a face, "
+        "the same seed and generator cover the same pixels, so that figures compare",
+    )
     flip: bool = Field(
         False,
         description="add the embedding of the mirrored face, as in arcface_torch's flip test; twice the work",
@@ -113,7 +120,7 @@ def face_loader(
         batch_size=batch_size,
         threads=threads or default_threads(),
         seed=seed,
-        occlusion=context.build.build(occlusion, image_spec=spec, device="cpu") if occlusion else None,
+        occlusion=context.build.build(occlusion, image_spec=spec, device="cpu", seed=seed) if occlusion else None,
         keep_clean=keep_clean,
         grey=float(grey),
         quarantine=quarantine,
@@ -142,7 +149,7 @@ def _embed(
         faces,
         model.image_spec,
         config.occlusion,
-        context.seed,
+        config.occlusion_seed,
         quarantine,
         batch_size=config.batch_size,
         threads=config.threads,
@@ -189,7 +196,7 @@ def _meta(
         "data": str(config.data),
         "data_fingerprint": faces.fingerprint(),
         "occlusion": config.occlusion.model_dump(mode="json") if config.occlusion else None,
-        "occlusion_seed": context.seed,
+        "occlusion_seed": config.occlusion_seed,
         "image_spec": asdict(model.image_spec),
         "model_fingerprint": model.fingerprint,
         "dim": model.embedding_dim,
