@@ -195,7 +195,10 @@ class Dataset(Protocol):
 
 
 class OcclusionGenerator(Protocol):
-    """Occludes batches. ``sample`` draws, ``apply`` is pure: the split gives replay, and batching on any device."""
+    """Occludes batches. ``sample`` draws, ``apply`` is pure: the split gives replay, and batching on any device.
+
+    It may offer ``apply_(images, params)``, the same in place for uint8 images on the CPU, where that is faster.
+    """
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> Any:
         """Draw parameters, one seed (int64) an image; image i depends on seeds[i] and its own content only.

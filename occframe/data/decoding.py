@@ -31,6 +31,8 @@ def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise BadImage("too many pixels", f"{header.width} x {header.height}, at most {max_pixels} are decoded")
     if header.alpha or header.maximum != 255:
         return _decode_unusual(encoded, header)
+    if header.grey:  # a tenth faster than to have the decoder triple it
+        return cv2.cvtColor(_imdecode(encoded, header, cv2.IMREAD_GRAYSCALE), cv2.COLOR_GRAY2RGB)
     return _imdecode(encoded, header, cv2.IMREAD_COLOR_RGB)
 
 

@@ -25,7 +25,7 @@ class BadImage(OccframeError):
 class Header(NamedTuple):
     """width, height: pixels as stored, before any rotation. alpha: there may be transparent pixels.
 
-    maximum: the value of full brightness, where the format lets a file choose it.
+    maximum: the value of full brightness, where the format lets a file choose it. grey: a JPEG of one component.
     """
 
     format: str
@@ -33,6 +33,7 @@ class Header(NamedTuple):
     height: int
     alpha: bool = False
     maximum: int = 255
+    grey: bool = False
 
 
 def read_header(data: bytes) -> Header:
@@ -66,6 +67,7 @@ def _jpeg(data: bytes) -> Header:
             marker = data[at + 1]
             if marker in _START_OF_FRAME:
                 height, width = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+                grey = data[at + 9] == 1
                 break
             if marker == 0xFF:
                 at += 1
@@ -81,7 +83,7 @@ def _jpeg(data: bytes) -> Header:
     # cameras append things to it. Decoders fill what is missing with grey and may not say so.
     if not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", at) < 0:
         raise BadImage("truncated JPEG", f"{len(data)} bytes without an end-of-image marker")
-    return Header("JPEG", width, height)
+    return Header("JPEG", width, height, grey=grey)
 
 
 def _png(data: bytes) -> Header:

@@ -174,12 +174,16 @@ class FaceLoader:
         assert self.occlusion is not None
         rows = batch.index.numpy()
         seeds = torch.from_numpy(mix(derive_seed(self.seed, "occlusion"), epoch, self._id_seeds[rows]))
-        chosen = np.arange(len(rows))
-        if self.occlusion_probability < 1:
-            # A draw of its own: were it one of the generator's, only some of its occlusions would ever be seen.
-            chosen = np.flatnonzero(self._draw("occluded", epoch, rows) < self.occlusion_probability)
+        if self.keep_clean:
+            pictures = pictures.copy()
+            batch = replace(batch, images=_as_images(pictures))
+        # The pictures are the loader's own, so that they may be changed.
+        apply = getattr(self.occlusion, "apply_", self.occlusion.apply)
+        # A draw of its own: were it one of the generator's, only some of its occlusions would ever be seen.
+        probability = self.occlusion_probability
+        chosen = np.flatnonzero(self._draw("occluded", epoch, rows) < probability) if probability < 1 else rows
         if len(chosen) == len(rows):
-            occluded = self.occlusion.apply(batch.images, self.occlusion.sample(batch, seeds))
+            occluded = apply(batch.images, self.occlusion.sample(batch, seeds))
             return replace(batch, images=occluded.images, mask=occluded.mask)
         mask = torch.zeros(len(rows), 1, self.height, self.width)
         if not len(chosen):
@@ -191,11 +195,10 @@ class FaceLoader:
             identities=None if batch.identities is None else batch.identities[at],
             landmarks=None if batch.landmarks is None else batch.landmarks[at],
         )
-        occluded = self.occlusion.apply(part.images, self.occlusion.sample(part, seeds[at]))
+        occluded = apply(part.images, self.occlusion.sample(part, seeds[at]))
         mask[at] = occluded.mask
-        pictures = pictures.copy() if self.keep_clean else pictures
         pictures[chosen] = occluded.images.permute(0, 2, 3, 1).numpy()
-        return replace(batch, images=_as_images(pictures), mask=mask)
+        return replace(batch, mask=mask)
 
     def _without_colours(self, batch: FaceBatch, epoch: int) -> FaceBatch:
         chosen = np.flatnonzero(self._draw("grey", epoch, batch.index.numpy()) < self.grey).tolist()

@@ -5,8 +5,10 @@ Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; here with several r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,50 +56,54 @@ class Rectangles:
         self._lock = Lock()
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> RectangleParams:
-        """seeds: Tensor [B] int64."""
-        options, device = self.options, seeds.device
+        """seeds: Tensor [B] int64. The parameters are few and lie on the CPU, where NumPy is quickest with them."""
+        options = self.options
         height, width = batch.images.shape[2:]
-        limits = torch.tensor([height, width], device=device)
+        limits = np.array([height, width])
         fewest, most = options.count
-        drawn = uniform(seeds, _STREAM, 2 + 10 * most).double()
-        draw = drawn[:, 2:].view(len(seeds), most, 10)
+        drawn = uniform(seeds, _STREAM, 2 + 10 * most).cpu().numpy().astype(np.float64)
+        draw = drawn[:, 2:].reshape(len(seeds), most, 10)
 
-        count = fewest + (drawn[:, :1] * (most - fewest + 1)).long()
+        count = fewest + (drawn[:, :1] * (most - fewest + 1)).astype(np.int64)
         area = _between(options.coverage, drawn[:, 1:2]) * (height * width) / count
         aspect = options.aspect[0] * (options.aspect[1] / options.aspect[0]) ** draw[..., 0]
         # Where the wanted shape does not fit, the area is kept and the shape gives way.
-        across = (area * aspect).sqrt().clamp(1, width)
-        down = (area / across).clamp(1, height)
-        size = torch.stack([down, (area / down).clamp(1, width)], 2).round().long()
+        across = np.sqrt(area * aspect).clip(1, width)
+        down = (area / across).clip(1, height)
+        size = np.stack([down, (area / down).clip(1, width)], 2).round().astype(np.int64)
 
-        ranges = torch.tensor([options.centre_y, options.centre_x], dtype=torch.float64, device=device)
-        centre = (ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * draw[..., 1:3]) * limits
-        corner = (centre - size / 2).round().long()
+        centre = _between(np.array([options.centre_y, options.centre_x]).T, draw[..., 1:3]) * limits
+        corner = (centre - size / 2).round().astype(np.int64)
         if options.border == "inside":
-            corner = corner.clamp(min=0).minimum(limits - size)
+            corner = corner.clip(0, limits - size)
         else:
-            end = (corner + size).minimum(limits)
-            corner = corner.clamp(min=0).minimum(limits - 1)
-            size = (end - corner).clamp(min=1)
-        cut = (draw[..., 3:5] * (limits - size + 1)).long()
-        absent = torch.arange(most, device=device) >= count
-        size = size.masked_fill(absent[..., None], 0)
+            end = np.minimum(corner + size, limits)
+            corner = corner.clip(0, limits - 1)
+            size = (end - corner).clip(1)
+        cut = (draw[..., 3:5] * (limits - size + 1)).astype(np.int64)
+        size[np.arange(most) >= count] = 0
 
         # Of each fill, its first picture and how many there are; a colour is the one "picture" -1.
         pictures = {"colour": (-1, 1), "texture": (0, _TEXTURES), "patch": (_TEXTURES, len(self._chosen))}
-        spans = torch.tensor([pictures[fill] for fill in options.fills], device=device)
-        first, number = spans[(draw[..., 5] * len(spans)).long()].unbind(-1)
-        picture = first + (draw[..., 6] * number).long()
-        return RectangleParams(corner, size, picture, cut, (draw[..., 7:] * 256).to(torch.uint8))
+        spans = np.array([pictures[fill] for fill in options.fills])[
+            (draw[..., 5] * len(options.fills)).astype(np.int64)
+        ]
+        picture = spans[..., 0] + (draw[..., 6] * spans[..., 1]).astype(np.int64)
+        colour = (draw[..., 7:] * 256).astype(np.uint8)
+        return RectangleParams(*map(torch.from_numpy, (corner, size, picture, cut, colour)))
 
     def apply(self, images: Tensor, params: RectangleParams) -> Occluded:
         if images.device.type == "cpu" and images.dtype == torch.uint8:
-            return self._apply_by_slices(images, params)
+            copied = images.permute(0, 2, 3, 1).numpy().copy(order="K").transpose(0, 3, 1, 2)  # laid out as it was
+            return self.apply_(torch.from_numpy(copied), params)
         return self._apply_anywhere(images, params.to(images.device))
 
-    def _apply_by_slices(self, images: Tensor, params: RectangleParams) -> Occluded:
-        """For loader threads: touches only what is covered, and starts no threads of torch's own."""
-        occluded = images.permute(0, 2, 3, 1).numpy().copy(order="K")  # [B, H, W, 3], laid out as the input is
+    def apply_(self, images: Tensor, params: RectangleParams) -> Occluded:
+        """``apply`` to uint8 images on the CPU, in place: a loader's own pictures need no copy.
+
+        Touches only what is covered, and starts no threads of torch's own.
+        """
+        occluded = images.permute(0, 2, 3, 1).numpy()
         count, height, width, _ = occluded.shape
         mask = np.zeros((count, 1, height, width), np.float32)
         pool = self._pool(height, width, images.device).numpy()
@@ -113,7 +119,7 @@ class Rectangles:
                 covered[:1] = colours[at]
                 covered[1:] = covered[:1]  # row by row is several times as fast as pixel by pixel
             mask[at // rectangles, 0, down, across] = 1
-        return Occluded(torch.from_numpy(occluded).permute(0, 3, 1, 2), torch.from_numpy(mask))
+        return Occluded(images, torch.from_numpy(mask))
 
     def _apply_anywhere(self, images: Tensor, params: RectangleParams) -> Occluded:
         """Any device and dtype; gradients flow to what stays visible."""
@@ -152,8 +158,10 @@ class Rectangles:
             return self._pools[key]
 
 
-def _between(bounds: tuple[float, float], draw: Tensor) -> Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * draw
+def _between(bounds: Sequence[Any] | np.ndarray, draw: np.ndarray) -> np.ndarray:
+    """bounds: lowest and highest, numbers or arrays that broadcast with ``draw``."""
+    between: np.ndarray = bounds[0] + (bounds[1] - bounds[0]) * draw
+    return between
 
 
 def build(config: RectanglesConfig, context: BuildContext) -> Rectangles:

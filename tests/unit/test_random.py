@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occframe.random import derive_seed, id_seeds, mix, uniform
+from occframe.random import _uniform_anywhere, derive_seed, id_seeds, mix, uniform
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -78,6 +78,15 @@ def test_draws_of_related_seeds_are_uniform_and_uncorrelated(seeds):
     assert correlations.abs().max() < 5 / len(seeds) ** 0.5
     neighbours = torch.corrcoef(torch.stack([draws[:-1, 0], draws[1:, 0]]))[0, 1]
     assert neighbours.abs() < 5 / len(seeds) ** 0.5
+
+
+@given(st.lists(int64, min_size=1, max_size=20), st.integers(0, 9), st.integers(1, 9))
+def test_the_path_of_other_devices_gives_the_same_bits(seeds, stream, count):
+    seeds = torch.tensor(seeds)
+    there = _uniform_anywhere(seeds, derive_seed("stream", stream), count)
+    assert torch.equal(uniform(seeds, stream, count), there)
+    strided = torch.stack([seeds, seeds + 1], 1)[:, 0]
+    assert torch.equal(uniform(strided, stream, count), there)
 
 
 def test_mix_changes_with_seed_epoch_and_id_only():

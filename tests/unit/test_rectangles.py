@@ -56,10 +56,9 @@ configs = st.builds(
 
 
 @settings(deadline=None)
-@given(
-    configs, st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=9), st.integers(5, 40), st.integers(5, 40)
-)
-def test_occlusion_keeps_its_promises(config, seeds, height, width):
+@given(configs, st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=9), sizes)
+def test_occlusion_keeps_its_promises(config, seeds, size):
+    height, width = size
     batch = batch_of(len(seeds), height, width)
     before = batch.images.clone()
     generator = Rectangles(config)
@@ -73,9 +72,9 @@ def test_occlusion_keeps_its_promises(config, seeds, height, width):
     assert set(occluded.mask.unique().tolist()) <= {0.0, 1.0}
     visible = (occluded.mask == 0).expand_as(before)
     assert torch.equal(occluded.images[visible], before[visible])
-    inside = (params.top >= 0) & (params.left >= 0) & (params.width >= 1)
-    assert (inside & (params.top + params.height <= height) & (params.left + params.width <= width)).all()
-    present = (params.height > 0).sum(1)
+    assert (params.corner >= 0).all()
+    assert (params.corner + params.size <= torch.tensor(size)).all()
+    present = (params.size > 0).all(2).sum(1)
     assert ((present >= config.count[0]) & (present <= config.count[1])).all()
     assert (occluded.mask.flatten(1).sum(1) > 0).all()
 
@@ -127,6 +126,17 @@ def test_both_paths_are_one_generator():
     assert fast.images.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_in_place_is_the_same_without_the_copy():
+    batch = batch_of(16)
+    generator = Rectangles(RectanglesConfig(count=(1, 3)))
+    params = generator.sample(batch, torch.arange(16))
+    expected = generator.apply(batch.images, params)
+    found = generator.apply_(batch.images, params)
+    assert found.images is batch.images
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.mask, expected.mask)
+
+
 def test_coverage_is_the_area_that_was_asked_for():
     batch = batch_of(400, 112, 96)
     for low, high in ((0.1, 0.4), (0.25, 0.25), (0.9, 1.0)):
@@ -141,22 +151,22 @@ def test_several_rectangles_share_the_coverage():
     batch = batch_of(300, 112, 112)
     generator = Rectangles(RectanglesConfig(coverage=(0.3, 0.3), count=(4, 4)))
     params = generator.sample(batch, torch.arange(300))
-    assert torch.allclose((params.height * params.width).sum(1) / 112**2, torch.tensor(0.3), atol=0.02)
+    assert torch.allclose(params.size.prod(2).sum(1) / 112**2, torch.tensor(0.3), atol=0.02)
 
 
 def test_places_and_shapes_follow_the_ranges():
     batch = batch_of(300, 100, 100)
     options = {"coverage": (0.02, 0.05), "aspect": (2, 4), "centre_x": (0.3, 0.7), "centre_y": (0.0, 0.1)}
     params = Rectangles(RectanglesConfig(**options)).sample(batch, torch.arange(300))
-    ratio = params.width / params.height
+    ratio = params.size[..., 1] / params.size[..., 0]
     assert ratio.min() > 1.7
     assert ratio.max() < 4.6
-    centres = params.left + params.width / 2
+    centres = params.corner[..., 1] + params.size[..., 1] / 2
     assert centres.min() >= 29
     assert centres.max() <= 71
-    assert (params.top == 0).any()
+    assert (params.corner[..., 0] == 0).any()
     clipped = Rectangles(RectanglesConfig(**options, border="clip")).sample(batch, torch.arange(300))
-    assert (clipped.height * clipped.width).sum() < (params.height * params.width).sum()
+    assert clipped.size.prod(2).sum() < params.size.prod(2).sum()
 
 
 @pytest.mark.parametrize("fill", ["colour", "texture"])

@@ -1,0 +1,93 @@
+"""Parquet -> decode -> rectangle occlusion as uint8 batches, against bare ``cv2.imdecode`` of the same bytes.
+
+Both sides have as many threads as there are cores. Drawn faces as JPEG of quality 95; LFW too where ../shared has it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from side_by_side import Comparison, interleave, main
+
+from occframe.data import FaceLoader, FaceParquetWriter, ParquetFaces
+from occframe_datasets.synthetic import SyntheticFaces
+from occframe_occlusions.configs import RectanglesConfig
+from occframe_occlusions.rectangles import Rectangles
+
+_LFW = Path(__file__).resolve().parents[3] / "shared" / "data" / "lfw112_gray.parquet"
+_THREADS = len(os.sched_getaffinity(0))
+
+
+def write_drawn_faces(path: Path, count: int) -> None:
+    faces = SyntheticFaces(identities=count // 10, images=10, size=112, seed=0)
+    with FaceParquetWriter(str(path)) as writer:
+        for row, name in enumerate(faces.ids):
+            bgr = np.ascontiguousarray(faces.read([row])[0][:, :, ::-1])
+            jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+            writer.add(name, faces.subjects[row], jpeg)
+
+
+def load(path: Path, flip: bool) -> float:
+    """Images/s of a training epoch, from opening the file on; its pages are in the system's cache."""
+    start = time.perf_counter()
+    faces = ParquetFaces(str(path))
+    loader = FaceLoader(
+        faces,
+        height=112,
+        width=112,
+        batch_size=128,
+        threads=_THREADS,
+        seed=0,
+        shuffle=True,
+        flip=flip,
+        occlusion=Rectangles(RectanglesConfig()),
+        classes=sorted(set(faces.subjects)),
+    )
+    count = sum(len(batch.images) for batch in loader.epoch(0))
+    return count / (time.perf_counter() - start)
+
+
+def decode(pictures: list[bytes]) -> float:
+    """Images/s of OpenCV alone, the bytes in memory."""
+
+    def part(first: int) -> None:
+        for picture in pictures[first::_THREADS]:
+            cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        start = time.perf_counter()
+        list(pool.map(part, range(_THREADS)))
+        return len(pictures) / (time.perf_counter() - start)
+
+
+def compare(quick: bool) -> list[Comparison]:
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder) / "drawn.parquet"
+        write_drawn_faces(drawn, 500 if quick else 4000)
+        sources = {"drawn faces": drawn} | ({"LFW": _LFW} if _LFW.is_file() and not quick else {})
+        rows = []
+        for name, path in sources.items():
+            faces = ParquetFaces(str(path))
+            pictures = [bytes(picture) for picture in faces.read(range(len(faces.ids)))]
+            for flip in (False, True):
+                rows.append(
+                    interleave(
+                        f"loader, {name}{', flips' if flip else ''}, over imdecode",
+                        lambda path=path, flip=flip: load(path, flip),
+                        lambda pictures=pictures: decode(pictures),
+                        unit="images/s",
+                        bar=">= 0.6",
+                        rounds=2 if quick else 9,
+                    )
+                )
+        return rows
+
+
+if __name__ == "__main__":
+    main(compare)
