@@ -20,6 +20,7 @@ from occframe.plugins import PluginRegistry
 from occframe.training.optimisers import Sgd, build_optimiser
 from occframe.training.recogniser import GradientStep, Recogniser, Term
 from occframe.types import BackboneOutput, FaceBatch
+from occframe_from.folding import fold_trunk
 from occframe_from.network import MaskedRecogniser
 
 CLASSES = 10_572  # of CASIA-WebFace
@@ -126,6 +127,11 @@ def compare(quick: bool) -> list[Comparison]:
         name = f"embed form of from on mobilefacenet, pyramid {width}"
         bar = "<= 1.3" if width == 16 else "-"
         rows.append(inference(name, network, build(**trunk), faces, bar=bar, rounds=2 * rounds))
+    folded = build(**trunk).eval()
+    fold_trunk(folded)
+    network = build("from", trunk=trunk, pyramid=16).eval().embed_form()
+    name = "pyramid 16, the trunk's batch norms folded as well"
+    rows.append(inference(name, network, folded, faces, bar="-", rounds=2 * rounds))
     return rows
 
 
