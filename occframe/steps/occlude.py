@@ -137,6 +137,7 @@ class _Occluding:
     def _write(self, writer: FaceParquetWriter, batch: FaceBatch, chosen: Dataset) -> None:
         import torch
 
+        from occframe.face_frame import template_landmarks
         from occframe.hidden import hidden_fractions
         from occframe.occlusion_record import to_plain
         from occframe.random import derive_seed, id_seeds, mix
@@ -149,6 +150,9 @@ class _Occluding:
         fractions: Mapping[str, Tensor] = {}
         if batch.landmarks is not None:
             fractions = hidden_fractions(occluded.mask, batch.landmarks)
+        elif chosen.aligned:
+            placed = template_landmarks(config.height, config.width).expand(len(ids), 5, 2)
+            fractions = hidden_fractions(occluded.mask, placed)
         for at, row in enumerate(batch.index.tolist()):
             extra: dict[str, Any] = {
                 "mask": _png(occluded.mask[at, 0]),

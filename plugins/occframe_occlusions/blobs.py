@@ -40,7 +40,6 @@ def _field(knots: Tensor, x: Tensor, y: Tensor, height: int, width: int) -> Tens
 
 class Blobs(Painted):
     name = "blobs"
-    needs_landmarks = False
     everywhere = True
     fades = False
     parts: ClassVar[tuple[str, ...]] = ()

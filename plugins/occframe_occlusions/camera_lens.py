@@ -23,7 +23,6 @@ class CameraDirt(Painted):
     """Severity: how much is dirty, how many and how large the drops are, how far the glare reaches."""
 
     name = "dirt"
-    needs_landmarks = False
     everywhere = True
     parts: ClassVar[tuple[str, ...]] = _KINDS
     config: DirtConfig

@@ -140,7 +140,7 @@ class Canvas:
     def finished(self) -> Tensor:
         """Pixel values 0..1, [b, 3, h, w]: grain is added where the photograph's own is covered."""
         values = self.light.clamp(0, 1).sqrt()
-        if "grain" in self.params:
+        if self.grainy:
             x, y = torch.broadcast_tensors(self.x, self.y)
             grain = self.texture("soft grain", x, y)
             values = values + (grain * self.alpha * per_image(self.params["grain"]))[:, None]

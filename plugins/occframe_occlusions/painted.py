@@ -33,7 +33,6 @@ class Painted:
     name: ClassVar[str]
     version: int | str = 1  # of its pictures: another one wherever the same parameters look different
     parts: ClassVar[tuple[str, ...]]
-    needs_landmarks: ClassVar[bool] = True
     fades: ClassVar[bool] = True  # becomes transparent on the last way to severity 0, as it does not shrink to nothing
     everywhere: ClassVar[bool] = False  # may paint any pixel of the picture, wherever the face is
 
@@ -58,14 +57,9 @@ class Painted:
     def sample(self, batch: FaceBatch, seeds: Tensor) -> Params:
         check_images(batch.images)
         height, width = batch.images.shape[2:]
-        landmarks = batch.landmarks
-        if landmarks is None:
-            if self.needs_landmarks:
-                raise OccframeError(
-                    f"`{self.name}` is placed by five landmarks and the faces have none",
-                    remedy="align them first (step `align` keeps the landmarks), or use an occlusion that needs none",
-                )
-            landmarks = template_landmarks(height, width).expand(len(batch.images), 5, 2)
+        # Batches are of aligned faces: without landmarks of their own they have the template's.
+        landmarks = template_landmarks(height, width).expand(len(batch.images), 5, 2)
+        landmarks = landmarks if batch.landmarks is None else batch.landmarks
         frame = face_frame(landmarks.to(batch.images.device), height, width)
         draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)
         low, high = self.config.severity_range

@@ -30,7 +30,6 @@ _MAX_SPRITES = 20_000
 
 class Sprites(Painted):
     name = "sprites"
-    needs_landmarks = False
     fades = False
     parts: ClassVar[tuple[str, ...]] = ()
     config: SpritesConfig

@@ -20,7 +20,6 @@ class Watermark(Painted):
     """Severity: how opaque and how large the text is."""
 
     name = "watermark"
-    needs_landmarks = False
     everywhere = True
     parts: ClassVar[tuple[str, ...]] = ()
     config: WatermarkConfig

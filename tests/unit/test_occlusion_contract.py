@@ -211,13 +211,11 @@ def test_coverage_is_what_was_asked_for(name: str, asked: float, seed: int) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_faces_without_landmarks_are_refused_or_not_needed(name: str) -> None:
-    batch = replace(faces(2, 0), landmarks=None)
-    try:
-        built(name).sample(batch, seeds_of(2, 0))
-    except OccframeError as error:
-        assert "landmarks" in error.message  # noqa: PT017
-        assert error.remedy is not None  # noqa: PT017
+def test_faces_without_landmarks_are_aligned_crops(name: str) -> None:
+    without = replace(faces(2, 0), landmarks=None)
+    aligned = replace(without, landmarks=template_landmarks(HEIGHT, WIDTH).expand(2, 5, 2))
+    seen = [built(name).apply(batch.images, built(name).sample(batch, seeds_of(2, 0))) for batch in (without, aligned)]
+    assert torch.equal(seen[0].images, seen[1].images)
 
 
 def test_grey_photographs_stay_grey() -> None:
@@ -269,3 +267,46 @@ def test_glasses_tell_their_parts() -> None:
     for alpha in occluded.parts.values():
         assert alpha.amax(dim=(1, 2, 3)).min() > 0.1
         assert (occluded.mask >= alpha - 1e-6).all()
+
+
+def test_a_black_bar_is_black() -> None:
+    """What is put in after the photograph was taken has none of its grain."""
+    batch = faces(3, 8, height=112, width=112)
+    generator = build("eye-bar", severity=0.5)
+    occluded = generator.apply(batch.images, generator.sample(batch, seeds_of(3, 1)))
+    hidden = (occluded.mask == 1).expand_as(occluded.images)
+    assert hidden.any()
+    assert not occluded.images[hidden].any()
+
+
+@pytest.mark.parametrize("name", ["glasses", "sunglasses", "medical-mask", "hat", "dirt", "scarf", "object", "sprites"])
+def test_painting_all_at_once_as_a_gpu_does_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the batch is painted in one go, unsorted, with every layer for every image."""
+    from occframe_occlusions import painted
+    from occframe_occlusions.canvas import Canvas
+
+    batch, generator = faces(9, 6), built(name)
+    params = generator.sample(batch, seeds_of(9, 2))
+    usual = generator.apply(batch.images, params)
+    monkeypatch.setattr(painted, "_CHUNK_PIXELS", 1 << 30)
+    monkeypatch.setattr(Canvas, "needs", lambda self, *values: True)
+    monkeypatch.setattr(type(generator), "grouping", lambda self, params: None)
+    at_once = generator.apply(batch.images, params)
+    assert torch.equal(usual.images, at_once.images)
+    assert torch.equal(usual.mask, at_once.mask)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", NAMES)
+def test_gpu_and_cpu_agree(name: str) -> None:
+    batch, generator = faces(8, 6, height=112, width=112), built(name)
+    assert batch.landmarks is not None
+    seeds = seeds_of(8, 2)
+    moved = replace(batch, images=batch.images.cuda(), landmarks=batch.landmarks.cuda())
+    here, there = generator.sample(batch, seeds), generator.sample(moved, seeds.cuda())
+    for ours, theirs in zip(leaves(here), leaves(there), strict=True):
+        assert torch.equal(ours, theirs.cpu())
+    one, two = generator.apply(batch.images, here), generator.apply(moved.images, there)
+    assert (one.images.int() - two.images.cpu().int()).abs().max() <= 1
+    assert (one.mask - two.mask.cpu()).abs().max() <= 1 / 255
