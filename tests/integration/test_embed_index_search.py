@@ -14,12 +14,14 @@ import torch
 from occframe.component import BackboneBlock, BuildContext
 from occframe.errors import Interrupted, OccframeError
 from occframe.gallery import Gallery, GalleryWriter, read_hits
+from occframe.images import to_model_input
 from occframe.models import embed_images, load_model, save_model
 from occframe.step import Artefact, StepOutcome
 from occframe.steps.embed import EmbedConfig, EmbedStep
 from occframe.steps.index import IndexConfig, IndexStep
 from occframe.steps.replay import replay_faces
 from occframe.steps.search import SearchConfig, SearchStep
+from occframe.types import ImageSpec
 from tests.fakes import FakeStepContext, stop_after
 from tests.tiny import TinyBackbone, TinyFaces, tiny_registry
 
@@ -212,11 +214,11 @@ def test_replayed_pictures_are_what_the_model_saw(
 ) -> None:
     faces, seen = TinyFaces(landmarks=True), []
 
-    def recording(loaded: Any, images: torch.Tensor, **options: Any) -> torch.Tensor:
+    def recording(images: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
         seen.append(images.clone())
-        return embed_images(loaded, images, **options)
+        return to_model_input(images, spec)
 
-    monkeypatch.setattr("occframe.models.embed_images", recording)
+    monkeypatch.setattr("occframe.models.to_model_input", recording)
     artefact, context, _ = embed(tmp_path, faces, model, occlusion=occlusion, batch_size=5)
     fed = torch.cat(seen)
     rows = [30, 2, 17, 2, 0]
