@@ -150,14 +150,24 @@ def embed_images(model: LoadedModel, images: Tensor, *, precision: Precision = "
     images: [B, 3, H, W] RGB on any device, uint8 0..255 or float 0..1, of the model's size.
     flip: add the mirrored image's embedding before normalising, as face recognisers are often evaluated.
     """
+    return embed_and_describe(model, images, precision=precision, flip=flip, describe=False)[0]
+
+
+def embed_and_describe(
+    model: LoadedModel, images: Tensor, *, precision: Precision = "auto", flip: bool = False, describe: bool = True
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What ``embed_images`` gives, and what the model says of each image as it is: tensors [B] by the names of its
+    backbone's ``columns``, nothing for a backbone without. Arguments as there; ``model`` loaded to explain."""
     resolved = resolve_precision(precision, model.device)
     with torch.inference_mode(), autocast(resolved, model.device):
         x = to_model_input(images.to(model.device, non_blocking=True), model.image_spec)
         x = x.contiguous(memory_format=torch.channels_last)
-        embedding = model.backbone(x).embedding.float()
+        output = model.backbone(x)
+        embedding = output.embedding.float()
         if flip:
             embedding = embedding + model.backbone(x.flip(3)).embedding.float()
-        return F.normalize(embedding)
+        said = model.backbone.describe(output) if describe and hasattr(model.backbone, "columns") else {}
+        return F.normalize(embedding), dict(said)
 
 
 def _read_card(url: str) -> ModelCard:

@@ -218,7 +218,9 @@ class Backbone(Protocol):
     ``forward_head(map) -> Tensor [B, D]``. With capability ``mask_output`` its extras hold ``mask``.
 
     It may offer ``embed_form()`` and ``explain_form()``: copies of it for inference, which give the same embedding
-    faster, the first without what only training or explaining needs; and ``begin_state_dict(state)``: the weights with
+    faster, the first without what only training or explaining needs; ``columns``, names of figures with their types
+    ("int64" or "float64"), and ``describe(output) -> Mapping[str, Tensor [B]]``, what it says of each image by these
+    names, which the ``embed`` step can store; and ``begin_state_dict(state)``: the weights with
     which to begin a training, given those of an earlier model of another make-up.
     """
 

@@ -16,6 +16,7 @@ from occframe.step import StepConfig, StepContext, StepOutcome
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from occframe.data import FaceLoader, Quarantine
     from occframe.gallery import GalleryWriter
@@ -51,6 +52,11 @@ class EmbedConfig(StepConfig):
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="how embeddings are stored; float16 does not change rankings measurably"
     )
+    describe: bool = Field(
+        False,
+        description="store what the model says of each face as columns beside its embedding, such as the occlusion "
+        "pattern that `from` saw",
+    )
     threads: int | None = Field(
         None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
     )
@@ -65,7 +71,14 @@ class EmbedStep:
 
         config: EmbedConfig = context.config
         faces = context.dataset(config.data)
-        model = load_model(context.artefact(config.model).url, context.build)
+        purpose: Literal["embed", "explain"] = "explain" if config.describe else "embed"
+        model = load_model(context.artefact(config.model).url, context.build, purpose=purpose)
+        columns = dict(getattr(model.backbone, "columns", {})) if config.describe else {}
+        if config.describe and not columns:
+            raise OccframeError(
+                f"`{model.block.use}` says nothing of a face but its embedding",
+                remedy="leave `describe` out, or use a backbone such as `from`",
+            )
         if not faces.aligned:
             context.note(
                 f"the faces of `{config.data}` are not aligned, only scaled and cut to size, which costs accuracy; "
@@ -77,6 +90,7 @@ class EmbedStep:
             dtype=config.dtype,
             model_fingerprint=model.fingerprint,
             image_spec=model.image_spec,
+            columns=columns,
         )
         with GalleryWriter(context.url, schema) as writer:
             rate = _embed(context, faces, model, writer, quarantine)
@@ -157,8 +171,8 @@ def _embed(
     )
     began = committed = time.monotonic()
     with context.progress("embedding", len(left), "images") as progress:
-        for rows, vectors in _forward(model, loader.epoch(0), config):
-            writer.write([faces.ids[row] for row in rows], [faces.subjects[row] for row in rows], vectors)
+        for rows, vectors, said in _forward(model, loader.epoch(0), config):
+            writer.write([faces.ids[row] for row in rows], [faces.subjects[row] for row in rows], vectors, said)
             progress.advance(len(rows))
             if context.stop_requested():
                 writer.commit()
@@ -171,18 +185,26 @@ def _embed(
 
 def _forward(
     model: LoadedModel, batches: Iterable[FaceBatch], config: EmbedConfig
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Rows and embeddings [B, D], one batch late: a GPU works on the next one while this one is fetched and written."""
-    from occframe.models import embed_images
+) -> Iterator[tuple[list[int], np.ndarray, dict[str, list[Any]]]]:
+    """Rows, embeddings [B, D] and what is said of each image, one batch late: a GPU works on the next one while this
+    one is fetched and written."""
+    from occframe.models import embed_and_describe
+
+    def fetched(
+        index: Tensor, vectors: Tensor, said: dict[str, Tensor]
+    ) -> tuple[list[int], np.ndarray, dict[str, list[Any]]]:
+        return index.tolist(), vectors.cpu().numpy(), {name: values.tolist() for name, values in said.items()}
 
     waiting = None
     for batch in batches:
-        following = (batch.index, embed_images(model, batch.images, precision=config.precision, flip=config.flip))
+        vectors, said = embed_and_describe(
+            model, batch.images, precision=config.precision, flip=config.flip, describe=config.describe
+        )
         if waiting is not None:
-            yield waiting[0].tolist(), waiting[1].cpu().numpy()
-        waiting = following
+            yield fetched(*waiting)
+        waiting = (batch.index, vectors, said)
     if waiting is not None:
-        yield waiting[0].tolist(), waiting[1].cpu().numpy()
+        yield fetched(*waiting)
 
 
 def _meta(

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from occframe.errors import OccframeError
 from occframe.gallery import Gallery
 from occframe.images import to_model_input
 from occframe.models import LoadedModel
-from occframe_from.codebook import blocks_of, codebook
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,12 @@ def explain_face(model: LoadedModel, face: np.ndarray) -> Explanation:
         )
     mask = extras["mask"][0].float()
     heat = (1 - mask.mean(0)).cpu().numpy() if mask.ndim == 3 else None
-    box, pattern, probability = _region(extras, *images.shape[2:])
+    said = {name: values[0].item() for name, values in model.backbone.describe(output).items()}
+    pattern, probability = said.get("pattern"), said.get("pattern_probability")
+    box = None
+    if "occluded_left" in said:
+        left, top, right, bottom = (int(said[f"occluded_{side}"]) for side in ("left", "top", "right", "bottom"))
+        box = (left, top, right, bottom) if right > left and bottom > top else None
     return Explanation(F.normalize(output.embedding.float())[0].cpu().numpy(), heat, box, pattern, probability)
 
 
@@ -75,19 +78,3 @@ def nearest(gallery: Gallery, model: LoadedModel, embedding: np.ndarray, count: 
         best += [Match(batch.ids[row], batch.subjects[row], float(cosines[row])) for row in rows]
         best = sorted(best, key=lambda match: (-match.cosine, match.id))[:count]
     return best
-
-
-def _region(
-    extras: dict[str, Tensor], height: int, width: int
-) -> tuple[tuple[int, int, int, int] | None, int | None, float | None]:
-    if "pattern_logits" in extras:
-        shares = extras["pattern_logits"][0].float().softmax(0)
-        pattern = int(shares.argmax())
-        book = codebook(blocks_of(len(shares)), height, width, shares.device)
-        left, top, right, bottom = book.boxes[pattern].tolist()
-        return (left, top, right, bottom) if pattern else None, pattern, float(shares[pattern])
-    if "pattern_box" in extras:
-        size = torch.tensor([width, height, width, height])
-        left, top, right, bottom = (extras["pattern_box"][0].cpu().float() * size).round().int().tolist()
-        return (left, top, right, bottom) if right > left and bottom > top else None, None, None
-    return None, None, None

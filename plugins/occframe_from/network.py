@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from occframe.errors import OccframeError
 from occframe.types import BackboneOutput, FeatureInfo
-from occframe_from.codebook import pattern_count
+from occframe_from.codebook import blocks_of, codebook, pattern_count
 from occframe_from.folding import fold_head, fold_trunk
 from occframe_from.heads import CornerPredictor, NormedLinear
 from occframe_from.masking import EmbeddingMaskDecoder, FlatMaskDecoder, Gate, MaskDecoder
@@ -78,6 +78,41 @@ class MaskedRecogniser(nn.Module):
                 mask
             )
         return BackboneOutput(embedding, features=maps, extras=extras)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What ``describe`` gives, with its types."""
+        if self.decoder is None:
+            return {}
+        box = {f"occluded_{side}": "int64" for side in ("left", "top", "right", "bottom")}
+        if self.predictor is None:
+            return {"masked": "float64"}
+        if isinstance(self.predictor, CornerPredictor):
+            return {"masked": "float64", **box}
+        return {"masked": "float64", "pattern": "int64", "pattern_probability": "float64", **box}
+
+    def describe(self, output: BackboneOutput) -> dict[str, Tensor]:
+        """Of each image, [B]: ``masked``, share of its features that the mask took away; ``pattern`` of the codebook, 0
+        for none, and its probability; ``occluded_left`` … ``occluded_bottom`` in pixels, right and bottom exclusive."""
+        extras = output.extras
+        said = {"masked": 1 - extras["mask"].float().flatten(1).mean(1)}
+        if "pattern_logits" in extras:
+            logits = extras["pattern_logits"].float()
+            found = logits.softmax(1).max(1)
+            said |= {"pattern": found.indices, "pattern_probability": found.values}
+            spec = self.image_spec
+            book = codebook(blocks_of(logits.shape[1]), spec.height, spec.width, logits.device)
+            boxes = book.boxes[found.indices]
+        elif "pattern_box" in extras:
+            sides = [self.image_spec.width, self.image_spec.height] * 2
+            boxes = (
+                (extras["pattern_box"].float() * torch.tensor(sides, device=extras["pattern_box"].device))
+                .round()
+                .long()
+            )
+        else:
+            return said
+        return said | dict(zip(list(self.columns)[-4:], boxes.unbind(1), strict=True))
 
     def _embed(self, deepest: Tensor) -> Tensor:
         embedding: Tensor = self.trunk.forward_head(deepest) if self.head is None else self.head(deepest)

@@ -12,10 +12,13 @@ from safetensors.torch import load_file
 
 from occframe.component import BuildContext, DatasetBlock
 from occframe.errors import OccframeError
+from occframe.gallery import Gallery
 from occframe.models import load_model
 from occframe.plugins import PluginRegistry
 from occframe.step import Artefact
+from occframe.steps.embed import EmbedConfig, EmbedStep
 from occframe.steps.train import TrainConfig, TrainStep
+from occframe_from.codebook import PatternCodebook
 from tests.fakes import FakeStepContext
 
 torch.set_num_threads(1)
@@ -99,6 +102,37 @@ def test_two_stages_from_a_plain_trunk(tmp_path: Path, faces: Any, trunk: Path) 
     assert torch.equal(last["trunk.stem.norm.running_mean"], after["trunk.stem.norm.running_mean"])
     model = load_model(str(tmp_path / "from"), BuildContext(REGISTRY))
     assert set(model.backbone(torch.zeros(1, 3, 48, 48)).extras) == {"mask"}
+
+    gallery = embed(tmp_path, faces, describe=True)
+    plain = embed(tmp_path, faces, describe=False)
+    (said,), (bare,) = (list(found.iter_batches(columns=list(found.schema.columns))) for found in (gallery, plain))
+    assert bare.columns == {}
+    assert abs(said.vectors.astype(float) - bare.vectors.astype(float)).max() < 1e-3
+    columns = ["masked", "pattern", "pattern_probability"]
+    assert list(said.columns) == [*columns, *(f"occluded_{side}" for side in ("left", "top", "right", "bottom"))]
+    book = PatternCodebook(3, 48, 48)
+    for pattern, left, bottom in zip(
+        *(said.columns[name] for name in ("pattern", "occluded_left", "occluded_bottom")), strict=True
+    ):
+        assert (left, bottom) == tuple(book.boxes[pattern, [0, 3]].tolist())
+    assert ((said.columns["pattern_probability"] > 1 / 37) & (said.columns["pattern_probability"] <= 1)).all()
+
+
+def embed(folder: Path, faces: Any, *, describe: bool) -> Gallery:
+    url = folder / f"gallery-{describe}"
+    options = {"data": "faces", "model": "from", "describe": describe, "threads": 1, "precision": "fp32"}
+    model = Artefact("from", "model", str(folder / "from"), {})
+    context = FakeStepContext(
+        url, options, EmbedConfig, datasets={"faces": faces}, artefacts={"from": model}, registry=REGISTRY
+    )
+    EmbedStep().run(context)
+    return Gallery.open(str(url))
+
+
+def test_a_backbone_that_says_nothing_cannot_describe(tmp_path: Path, faces: Any, trunk: Path) -> None:
+    (tmp_path / "from").symlink_to(trunk)
+    with pytest.raises(OccframeError, match="says nothing of a face but its embedding"):
+        embed(tmp_path, faces, describe=True)
 
 
 def test_corners_are_learnt_and_logged(tmp_path: Path, faces: Any) -> None:
