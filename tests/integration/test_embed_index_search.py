@@ -15,7 +15,7 @@ from occframe.component import BackboneBlock, BuildContext
 from occframe.errors import Interrupted, OccframeError
 from occframe.gallery import Gallery, GalleryWriter, read_hits
 from occframe.images import to_model_input
-from occframe.models import embed_and_describe, embed_images, load_model, save_model
+from occframe.models import embed_images, load_model, save_model
 from occframe.step import Artefact, StepOutcome
 from occframe.steps.embed import EmbedConfig, EmbedStep
 from occframe.steps.index import IndexConfig, IndexStep
