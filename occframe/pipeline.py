@@ -92,6 +92,8 @@ class Runner:
         if record.fingerprint != fingerprint:
             return "run", "its configuration or inputs changed"
         if record.status == "done":
+            if not exists(self.run_dir.step_url(name)):
+                return "run", "its directory is gone"
             return "skip", "done, nothing changed"
         return "resume", f"{record.status} before, with the same inputs"
 

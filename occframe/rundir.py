@@ -48,7 +48,10 @@ class RunDir:
         self.url = url
         self.info: dict[str, Any] = {}
         self.steps: dict[str, StepRecord] = {}
-        path = join(url, MANIFEST)
+        self._read()
+
+    def _read(self) -> None:
+        path = join(self.url, MANIFEST)
         if not exists(path):
             return
         try:
@@ -111,6 +114,7 @@ class RunDir:
                     f"cannot write to the run directory {self.url}: {error.strerror or error}",
                     remedy="free some space, then run again" if full else "choose another with --set run_dir=PATH",
                 ) from error
+            self._read()  # what another run wrote before it let go
             yield
 
 

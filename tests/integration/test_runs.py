@@ -89,6 +89,15 @@ def test_from_only_and_dry_run(project):
     assert "configuration or inputs changed" in plan.stdout
 
 
+def test_a_step_whose_directory_was_deleted_runs_again(project):
+    project.run(), project.ran()
+    (project.run_dir / "first").rmdir()
+    plan = project.run("--dry-run")
+    assert "its directory is gone" in plan.stdout
+    assert project.run().returncode == 0
+    assert project.ran() == ["first"]
+
+
 def test_only_a_step_whose_inputs_are_missing(project):
     done = project.run("--only", "second")
     assert done.returncode == 1

@@ -33,6 +33,13 @@ def test_the_lock_holds_and_lets_go(tmp_path, protocol):
         assert RunDir(url).steps["first"].status == "running"
 
 
+def test_what_another_run_wrote_is_seen_once_the_lock_is_held(tmp_path):
+    early = RunDir(str(tmp_path))
+    RunDir(str(tmp_path)).record("first", StepRecord("train", "done", "abc", "now"))
+    with early.lock():
+        assert early.steps["first"].status == "done"
+
+
 def test_a_local_lock_file_left_by_a_dead_process_is_no_lock(tmp_path):
     (tmp_path / "run.lock").write_text("process 1 on another-boot")
     with RunDir(str(tmp_path)).lock():
