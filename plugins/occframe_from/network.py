@@ -24,7 +24,7 @@ from occframe_from.pyramid import FeaturePyramid
 if TYPE_CHECKING:
     from occframe_from.configs import FromConfig
 
-#: Parts that an earlier model may lack; they then begin as built. The predictor always does (published stage 2).
+#: Parts that an earlier model may lack; they then begin as built.
 _LATE_PARTS = ("pyramid", "decoder", "predictor")
 
 
@@ -139,18 +139,24 @@ class MaskedRecogniser(nn.Module):
     def begin_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights to begin with, given those of an earlier model: the trunk alone, or a network like this one.
 
-        The predictor, and parts that the earlier model lacks as a whole, stay as they are; everything else must fit.
+        Parts that the earlier model lacks as a whole stay as they are, and so does the predictor where the earlier one
+        has other patterns; everything else must fit.
         """
         if not any(key.startswith("trunk.") for key in state):
             adapt = getattr(self.trunk, "adapt_state_dict", dict)
             state = {f"trunk.{key}": tensor for key, tensor in adapt(state).items()}
             if self.head is not None:  # the trunk's own head has no place here
                 state = {key: tensor for key, tensor in state.items() if key in self.state_dict()}
-        parts = {key.partition(".")[0] for key in state} - {"predictor"}
+        shapes = [
+            {key: tensor.shape for key, tensor in weights.items() if key.startswith("predictor.")}
+            for weights in (state, self.state_dict())
+        ]
+        if shapes[0] != shapes[1]:
+            state = {key: tensor for key, tensor in state.items() if key not in shapes[0]}
+        parts = {key.partition(".")[0] for key in state}
         kept = [part for part in (*_LATE_PARTS, "head") if part not in parts]
-        given = {key: tensor for key, tensor in state.items() if not key.startswith("predictor.")}
         own = {key: tensor for key, tensor in self.state_dict().items() if key.partition(".")[0] in kept}
-        return own | given
+        return own | dict(state)
 
 
 def build_from(config: FromConfig, context: Any) -> MaskedRecogniser:

@@ -192,7 +192,15 @@ def test_training_begins_from_a_plain_trunk(tmp_path) -> None:
     assert all(torch.equal(value, decoder[name]) for name, value in model.decoder.state_dict().items())
 
 
-def test_training_begins_from_an_earlier_stage_all_but_the_predictor(tmp_path) -> None:
+def test_training_begins_from_an_earlier_stage(tmp_path) -> None:
+    earlier = lived_in(build())
+    save_model(str(tmp_path), earlier, block())
+    model = build()
+    begin_from(model, str(tmp_path))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in earlier.state_dict().items())
+
+
+def test_training_begins_from_other_patterns_all_but_the_predictor(tmp_path) -> None:
     earlier = lived_in(build(blocks=4))
     save_model(str(tmp_path), earlier, block(blocks=4))
     model = build(blocks=3)
