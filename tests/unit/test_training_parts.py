@@ -80,7 +80,9 @@ def test_the_backbone_is_a_part_and_gives_way_to_longer_names() -> None:
     assert moved["terms.0.centres.weight"].any()
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("trnk", "did you mean `trunk`?"), ("qqq", "parts begin with: head, losses, trunk")])
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("trnk", "did you mean `trunk`?"), ("qqq", "parts begin with: head, losses, trunk")]
+)
 def test_a_part_that_nothing_belongs_to_is_named(name: str, remedy: str) -> None:
     with pytest.raises(OccframeError, match=f"no weight belongs to the part `{name}`") as error:
         apply_parts(recogniser(), {name: Part()})
