@@ -11,6 +11,7 @@ Seconds are the process's own CPU time, as machines are shared; a core alone is 
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,10 +74,13 @@ def with_detector(batch: FaceBatch) -> Callable[[], Any] | None:
     """MaskTheFace's whole way. None where dlib or its landmark model is not installed."""
     try:
         import dlib
-        import face_recognition_models
     except ImportError:
         return None
-    model = Path(face_recognition_models.__file__).parent / "models" / "shape_predictor_68_face_landmarks.dat"
+    # Not imported: it asks for a module that setuptools no longer has.
+    package = importlib.util.find_spec("face_recognition_models")
+    if package is None or package.origin is None:
+        return None
+    model = Path(package.origin).parent / "models" / "shape_predictor_68_face_landmarks.dat"
     detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(model))
     paste = template_paste(batch)
     pictures = np.ascontiguousarray(batch.images.permute(0, 2, 3, 1).numpy())

@@ -45,8 +45,7 @@ class Bar(Painted):
         outside = torch.maximum(
             (u - (u0 + u1) * 0.5).abs() - (u1 - u0) * 0.5, (v - (v0 + v1) * 0.5).abs() - (v1 - v0) * 0.5
         )
-        x, y = torch.broadcast_tensors(canvas.x, canvas.y)
-        grey = (canvas.texture("grain", x, y) * 0.2 + 0.5).clamp(0, 1)[:, None]
+        grey = (canvas.texture("grain", canvas.x, canvas.y) * 0.2 + 0.5).clamp(0, 1)[:, None]
         values = params["colour_bar"][:, :, None, None] / 255
         values = torch.where((params["fill"] == NOISE)[:, None, None, None], grey, values)
         canvas.grainy = False

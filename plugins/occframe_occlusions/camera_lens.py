@@ -66,7 +66,7 @@ class CameraDirt(Painted):
             self._paint_glare(canvas, params, p)
 
     def _paint_dirt(self, canvas: Canvas, params: Params, p: dict[str, Tensor]) -> None:
-        x, y = torch.broadcast_tensors(canvas.x, canvas.y)
+        x, y = canvas.x, canvas.y
         stain = canvas.texture("clouds", x * p["blot"], y * p["blot"])
         speck = canvas.texture("clouds", x * p["blot"] * 3 + 90, y * p["blot"] * 3)
         # Out of focus: no edge is sharp.

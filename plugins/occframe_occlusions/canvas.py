@@ -141,7 +141,6 @@ class Canvas:
         """Pixel values 0..1, [b, 3, h, w]: grain is added where the photograph's own is covered."""
         values = self.light.clamp(0, 1).sqrt()
         if self.grainy:
-            x, y = torch.broadcast_tensors(self.x, self.y)
-            grain = self.texture("soft grain", x, y)
+            grain = self.texture("soft grain", self.x, self.y)
             values = values + (grain * self.alpha * per_image(self.params["grain"]))[:, None]
         return values.clamp(0, 1)

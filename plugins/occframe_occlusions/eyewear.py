@@ -21,7 +21,8 @@ _METAL_MM = 2.2  # rims up to here are metal wire
 
 # Linear reflectances of frames. Plastic: blacks and browns are worn most, so they stand here most.
 _PLASTIC = (
-    (0.012, 0.012, 0.013), (0.012, 0.012, 0.013), (0.02, 0.018, 0.018), (0.03, 0.03, 0.033), (0.05, 0.02, 0.01),
+    (0.012, 0.012, 0.013), (0.012, 0.012, 0.013), (0.012, 0.012, 0.013), (0.01, 0.01, 0.01), (0.008, 0.007, 0.007),
+    (0.02, 0.018, 0.018), (0.03, 0.03, 0.033), (0.05, 0.02, 0.01), (0.03, 0.014, 0.008), (0.025, 0.012, 0.01),
     (0.10, 0.045, 0.018), (0.14, 0.07, 0.03), (0.16, 0.012, 0.014), (0.015, 0.03, 0.11), (0.30, 0.27, 0.24),
 )  # fmt: skip
 _METAL = (
@@ -88,16 +89,16 @@ class Eyewear(Painted):
         kind = draws.named(self.config.lenses, _LENSES)
         tint = draws.row(_TINTS, draws.whole(len(_TINTS)))
         # How dense the tint is at the top and at the bottom: light through is 1 - density (1 - tint), then its depth.
-        usual = draws.row([(0.03, 0.03), (0.55, 0.5), (0.95, 0.4), (0.05, 0.05), (1.0, 0.98), (0.98, 0.98)], kind) * (
-            0.8 + 0.4 * severity[:, None]
-        )
-        depth = draws.row([(0.0,), (0.1,), (0.72,), (0.0,), (0.93,), (0.85,)], kind)[:, 0]
-        depth = (depth * draws.between(0.9, 1.05) * (0.85 + 0.3 * severity)).clamp(0, 0.985)
+        usual = draws.row([(0.03, 0.03), (0.55, 0.5), (0.98, 0.55), (0.05, 0.05), (1.0, 0.99), (0.98, 0.98)], kind)
+        depth = draws.row([(0.0,), (0.1,), (0.8,), (0.0,), (0.965,), (0.93,)], kind)[:, 0]
+        # Severity makes half-dense lenses denser or clearer; black stays black.
+        more = (severity - 0.5) * 0.8
+        density = usual + more[:, None] * usual * (1 - usual)
+        depth = (depth + (more + draws.signed(0.5)) * depth * (1 - depth)).clamp(0, 0.99)
         deep = tint * (1 - depth[:, None])
-        density = usual.clamp(0, 1)
-        glare = draws.row([(0.1,), (0.12,), (0.16,), (0.42,), (0.14,), (0.2,)], kind)[:, 0]
+        glare = draws.row([(0.07,), (0.09,), (0.05,), (0.32,), (0.018,), (0.06,)], kind)[:, 0]
         shown = draws.chance(draws.row([(0.35,), (0.4,), (0.5,), (1.0,), (0.6,), (0.8,)], kind)[:, 0])
-        mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.35, 0.75)
+        mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.15, 0.5)
         strength = (draws.between(-1.0, 0.55) * self.config.refraction * 0.09) * (kind != _LENSES.index("dark"))
         return {
             "through_top": 1 - density[:, :1] * (1 - deep),
@@ -156,7 +157,7 @@ class Eyewear(Painted):
         rim = top_rim + (low_rim - top_rim) * low
 
         self._cast_shadow(canvas, params, lens_place, u, v, rim)
-        self._paint_lenses(canvas, params, x, y, edge, side)
+        self._paint_lenses(canvas, params, x, y, edge, rim, side)
         self._paint_frame(canvas, params, u, v, y, edge, rim, centre, side)
 
     def _cast_shadow(self, canvas: Canvas, params: Params, lens_place, u: Tensor, v: Tensor, rim: Tensor) -> None:  # type: ignore[no-untyped-def]
@@ -174,9 +175,12 @@ class Eyewear(Painted):
         tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
         canvas.shade("shadow", cast, tint)
 
-    def _paint_lenses(self, canvas: Canvas, params: Params, x: Tensor, y: Tensor, edge: Tensor, side: Tensor) -> None:
+    def _paint_lenses(
+        self, canvas: Canvas, params: Params, x: Tensor, y: Tensor, edge: Tensor, rim: Tensor, side: Tensor
+    ) -> None:
         frame, half = canvas.frame, per_image(params["half"])
-        where = coverage(edge, canvas.sharpness)
+        # A lens sits in a groove of its rim: no skin shows between them.
+        where = coverage(edge - rim * 0.5, canvas.sharpness)
         seen = canvas.light
         if canvas.needs(params["bend"]):
             shaded = canvas.light / canvas.photograph.clamp(min=1e-6)
@@ -203,7 +207,7 @@ class Eyewear(Painted):
         clear = (passed[:, 0] * 0.3 + passed[:, 1] * 0.6 + passed[:, 2] * 0.1) * (1 - glare)
         if canvas.needs(params["mirror"]):
             horizon = smooth((canvas.texture("waves", x * side * 9, y * 4) * 0.3 - y) * 0.9 + 0.45)
-            mirror = per_image(params["mirror"]) * (0.25 + 0.75 * horizon)
+            mirror = per_image(params["mirror"]) * (0.1 + 0.9 * horizon)
             through = through + (canvas.lit(params["mirror_tint"]) - through) * mirror[:, None]
             clear = clear * (1 - mirror)
         canvas.through("lens", where, through, 1 - clear)

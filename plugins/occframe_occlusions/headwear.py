@@ -53,8 +53,11 @@ class Hat(Painted):
 
     def extent(self, params: Params) -> Tensor:
         brim = params["brim"]
-        far, hood = torch.full_like(brim, 4.2), params["kind"] == 2
-        return torch.stack([-far, -far * 1.5, far, torch.where(hood, far * 1.6, brim + 3.2)], dim=1)
+        kinds = params["kind"]
+        wide = torch.where(kinds == 2, 3.7, params["wide"] + 0.1)
+        # The shadow of a visor reaches further than a beanie's.
+        low = brim + torch.where(kinds == 1, params["visor"] + params["reach"] * 1.4, params["reach"] * 0.6) + 0.8
+        return torch.stack([-wide - 0.3, brim - 5, wide + 0.3, torch.where(kinds == 2, 8.0, low)], dim=1)
 
     def grouping(self, params: Params) -> Tensor:
         return params["kind"] * len(PATTERNS) + params["pattern"]

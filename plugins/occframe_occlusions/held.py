@@ -29,17 +29,28 @@ _FINGERS = (
 )  # fmt: skip
 
 
+def _cosine_and_sine(params: Params) -> tuple[Tensor, Tensor]:
+    """[B] each, of the angle whose half has the tangent ``turned``."""
+    t = params["turned"]
+    return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+
+
 def _turned(u: Tensor, v: Tensor, params: Params) -> tuple[Tensor, Tensor]:
-    """Coordinates around ``place`` [B, 2], turned by the angle whose half has the tangent ``turned``."""
+    """Coordinates around ``place`` [B, 2]."""
     at_u, at_v = (per_image(value) for value in params["place"].unbind(1))
-    t = per_image(params["turned"])
-    cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+    cosine, sine = (per_image(value) for value in _cosine_and_sine(params))
     u, v = u - at_u, v - at_v
     return u * cosine + v * sine, v * cosine - u * sine
 
 
-def _around(params: Params, reach: Tensor) -> Tensor:
-    return torch.cat([params["place"] - reach[:, None], params["place"] + reach[:, None]], dim=1)
+def _around(params: Params, wide: float, above: float, below: float) -> Tensor:
+    """[B, 4]: what holds a box of these half-width and heights, in sizes, wherever it is turned; with its shadow."""
+    cosine, sine = (value.abs() for value in _cosine_and_sine(params))
+    size, longest = params["size"], max(above, below)
+    at_u, at_v = params["place"].unbind(1)
+    across = (wide * cosine + longest * sine) * size + 0.55
+    top, low = (above * cosine + wide * sine) * size + 0.55, (below * cosine + wide * sine) * size + 0.55
+    return torch.stack([at_u - across, at_v - top, at_u + across, at_v + low], dim=1)
 
 
 class Hand(Painted):
@@ -67,7 +78,7 @@ class Hand(Painted):
         }
 
     def extent(self, params: Params) -> Tensor:
-        return _around(params, params["size"] * 1.05)
+        return _around(params, wide=0.48, above=0.6, below=1.3)
 
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
@@ -129,7 +140,7 @@ class HeldObject(Painted):
         }
 
     def extent(self, params: Params) -> Tensor:
-        return _around(params, params["size"] * 3.4)
+        return _around(params, wide=1.3, above=2.35, below=2.35)
 
     def grouping(self, params: Params) -> Tensor:
         return params["kind"]

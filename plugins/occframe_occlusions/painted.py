@@ -19,8 +19,8 @@ from occframe_occlusions.suite_configs import OcclusionConfig
 
 Params = dict[str, Tensor]
 
-#: Pixels of the images painted at once on a CPU: their maps stay in the second-level cache, calls do not weigh yet.
-_CHUNK_PIXELS = 56_000
+#: Pixels painted at once on a CPU: their maps stay in the second-level cache, and calls do not weigh yet.
+_CHUNK_PIXELS = 44_000
 
 
 class Painted:
@@ -85,7 +85,8 @@ class Painted:
             known = {name: value[order] for name, value in known.items()}
         boxes = self.boxes(known, height, width)
         box_list = boxes.tolist()
-        chunk = max(1, _CHUNK_PIXELS // (height * width)) if on_cpu else max(1, len(images))
+        largest = max(((box[2] - box[0]) * (box[3] - box[1]) for box in box_list), default=0)
+        chunk = max(1, round(_CHUNK_PIXELS / max(1, largest))) if on_cpu else max(1, len(images))
         for start in range(0, len(images), chunk):
             here = slice(start, start + chunk)
             window = _union(box_list[here])

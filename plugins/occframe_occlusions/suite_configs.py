@@ -82,14 +82,17 @@ class GlassesConfig(EyewearConfig):
 
 class SunglassesConfig(EyewearConfig):
     shapes: tuple[FrameShape, ...] = Field(
-        ("rectangle", "square", "aviator", "cat-eye", "round", "browline", "geometric"),
+        ("rectangle", "rectangle", "square", "square", "aviator", "aviator", "cat-eye", "round", "oval", "browline"),
         min_length=1,
         description="frame shapes; one named twice is twice as likely",
     )
     lenses: tuple[Lens, ...] = Field(
-        ("dark", "dark", "dark", "gradient", "mirror"),
+        ("dark", "dark", "dark", "dark", "dark", "gradient", "gradient", "mirror"),
         min_length=1,
         description="kinds of lenses; one named twice is twice as likely",
+    )
+    thickness_mm: tuple[float, float] = Field(
+        (1.2, 8.0), description="least and largest width of a rim; thin ones are metal, others plastic"
     )
     refraction: Fraction = Field(0.0, description="0..1: 1 lets the strongest lenses shrink what is behind them by 9 %")
 

@@ -60,7 +60,7 @@ def _table(name: str, device: torch.device) -> Tensor:
 
 
 def texture(name: str, x: Tensor, y: Tensor) -> Tensor:
-    """The table's value at x, y (maps [B, h, w], any unit: 512 is one repetition), without interpolation.
+    """The table's value at x, y (broadcastable to [B, h, w]; 512 is one repetition), without interpolation.
 
     "grain": each entry by itself, mean 0, variance 1. "soft grain": the same as a camera's demosaicing leaves it.
     "clouds": stains of all sizes, within -1..1. "waves": bumps 16 entries apart, within -1..1.
