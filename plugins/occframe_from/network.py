@@ -74,9 +74,8 @@ class MaskedRecogniser(nn.Module):
             embedding = self._embed(maps[-1] * mask)
         extras = {"mask": mask}
         if self.predictor is not None:
-            extras["pattern_box" if isinstance(self.predictor, CornerPredictor) else "pattern_logits"] = self.predictor(
-                mask
-            )
+            name = "pattern_box" if isinstance(self.predictor, CornerPredictor) else "pattern_logits"
+            extras[name] = self.predictor(mask)
         return BackboneOutput(embedding, features=maps, extras=extras)
 
     @property
@@ -94,24 +93,17 @@ class MaskedRecogniser(nn.Module):
     def describe(self, output: BackboneOutput) -> dict[str, Tensor]:
         """Of each image, [B]: ``masked``, share of its features that the mask took away; ``pattern`` of the codebook, 0
         for none, and its probability; ``occluded_left`` … ``occluded_bottom`` in pixels, right and bottom exclusive."""
-        extras = output.extras
+        extras, height, width = output.extras, self.image_spec.height, self.image_spec.width
         said = {"masked": 1 - extras["mask"].float().flatten(1).mean(1)}
-        if "pattern_logits" in extras:
-            logits = extras["pattern_logits"].float()
-            found = logits.softmax(1).max(1)
-            said |= {"pattern": found.indices, "pattern_probability": found.values}
-            spec = self.image_spec
-            book = codebook(blocks_of(logits.shape[1]), spec.height, spec.width, logits.device)
-            boxes = book.boxes[found.indices]
-        elif "pattern_box" in extras:
-            sides = [self.image_spec.width, self.image_spec.height] * 2
-            boxes = (
-                (extras["pattern_box"].float() * torch.tensor(sides, device=extras["pattern_box"].device))
-                .round()
-                .long()
-            )
-        else:
+        if self.predictor is None:
             return said
+        if "pattern_logits" in extras:
+            shares = extras["pattern_logits"].float().softmax(1)
+            said["pattern_probability"], said["pattern"] = shares.max(1)
+            boxes = codebook(blocks_of(shares.shape[1]), height, width, shares.device).boxes[said["pattern"]]
+        else:
+            corners = extras["pattern_box"].float()
+            boxes = (corners * corners.new_tensor([width, height, width, height])).round().long()
         return said | dict(zip(list(self.columns)[-4:], boxes.unbind(1), strict=True))
 
     def _embed(self, deepest: Tensor) -> Tensor:

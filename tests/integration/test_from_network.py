@@ -266,6 +266,27 @@ def test_the_authors_checkpoint_loads_strictly() -> None:
     assert torch.equal(model.predictor[3].running_mean, state["regress.3.running_mean"])
 
 
+def test_the_published_stage_1_begins_stage_2(tmp_path) -> None:
+    stage1 = block("from-reference", masked=False)
+    trunk = BUILD.build(stage1)
+    save_model(str(tmp_path), trunk, stage1)
+    model = build("from-reference")
+    begin_from(model, str(tmp_path))
+    assert torch.equal(model.head[2].weight, trunk.head[2].weight)
+    assert torch.equal(model.trunk.layer4[0].conv1.weight, trunk.trunk.layer4[0].conv1.weight)
+
+
+def test_a_plain_iresnet_begins_the_reference_network(tmp_path) -> None:
+    plain = block("iresnet50", input_size=[112, 96])
+    trunk = BUILD.build(plain)
+    save_model(str(tmp_path), trunk, plain)
+    model = build("from-reference")
+    head = model.head[2].weight.clone()
+    begin_from(model, str(tmp_path))
+    assert torch.equal(model.trunk.layer4[0].conv1.weight, trunk.layer4[0].conv1.weight)
+    assert torch.equal(model.head[2].weight, head)
+
+
 def test_what_does_not_fit_of_the_authors_checkpoint_is_listed() -> None:
     model = build("from-reference")
     state = authors_checkpoint(model)
