@@ -41,7 +41,7 @@ def load(path: Path, flip: bool) -> float:
         faces,
         height=112,
         width=112,
-        batch_size=128,
+        batch_size=256,
         threads=_THREADS,
         seed=0,
         shuffle=True,

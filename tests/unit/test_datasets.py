@@ -270,3 +270,12 @@ def test_a_folder_of_everything_bad_still_has_rows(tmp_path):
     faces = FolderFaces(str(tmp_path))
     with pytest.raises(BadImage, match="empty file"):
         decode(faces.read([0])[0])
+
+
+def test_naming_a_data_set_imports_nothing_heavy():
+    code = (
+        "import sys, occframe_datasets, occframe_datasets.configs, occframe_occlusions, occframe_occlusions.configs;"
+        "print([name for name in ('torch', 'cv2', 'numpy', 'pyarrow') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
