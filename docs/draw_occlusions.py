@@ -14,7 +14,7 @@ from occframe.standalone import parse_block, standalone_context
 from occframe.types import FaceBatch
 from occframe_datasets.synthetic import SyntheticFaces
 
-COLUMNS, SIZE, LABEL = 9, 112, 108
+COLUMNS, SIZE, LABEL = 7, 112, 108
 LEFT_OUT = ("choice", "compose", "sprites")
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         occluded = generator.apply(batch.images, generator.sample(batch, seeds))
         strips.append(strip(component.name, occluded.images.permute(0, 2, 3, 1).numpy()))
     sheet = np.ascontiguousarray(np.vstack(strips)[:, :, ::-1])
-    cv2.imwrite(str(Path(__file__).with_name("occlusions.jpg")), sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    cv2.imwrite(str(Path(__file__).with_name("occlusions.jpg")), sheet, [cv2.IMWRITE_JPEG_QUALITY, 78])
 
 
 def strip(name: str, pictures: np.ndarray) -> np.ndarray:

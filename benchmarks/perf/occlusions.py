@@ -99,11 +99,10 @@ def compare(quick: bool) -> list[Comparison]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     context = standalone_context()
-    rounds = 2 if quick else 7
     rows = []
     for size in (112,) if quick else (112, 224):
         batch = faces(size)
-        times = 1 if quick or size == 224 else 2
+        times, rounds = (1, 2) if quick else (2, 5) if size == 112 else (1, 3)
         paste = template_paste(batch)
         for component in sorted(context.registry.components("occlusion"), key=lambda item: item.name):
             if component.name in _LEFT_OUT or component.owner != "occframe":

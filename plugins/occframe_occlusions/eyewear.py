@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -78,7 +79,7 @@ class Eyewear(Painted):
                 [draws.between(-0.4, 0.06), draws.between(0.02, 0.14), draws.between(0.75, 1.1)], dim=1
             ),
             "double_bridge": draws.chance(0.7) * (shape == FRAME_SHAPES.index("aviator")) * metal,
-            "temple": torch.stack([draws.between(0.15, 0.75), draws.between(0.12, 0.4), draws.between(0.7, 1.2)], 1),
+            "temple": torch.stack([draws.between(0.15, 0.75), draws.between(0.05, 0.28), draws.between(0.7, 1.2)], 1),
         }
         plastic = draws.row(_PLASTIC, draws.whole(len(_PLASTIC)))
         wire = draws.row(_METAL, draws.whole(len(_METAL)))
@@ -160,7 +161,15 @@ class Eyewear(Painted):
         self._paint_lenses(canvas, params, x, y, edge, rim, side)
         self._paint_frame(canvas, params, u, v, y, edge, rim, centre, side)
 
-    def _cast_shadow(self, canvas: Canvas, params: Params, lens_place, u: Tensor, v: Tensor, rim: Tensor) -> None:  # type: ignore[no-untyped-def]
+    def _cast_shadow(
+        self,
+        canvas: Canvas,
+        params: Params,
+        lens_place: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        u: Tensor,
+        v: Tensor,
+        rim: Tensor,
+    ) -> None:
         shift_u, shift_v = (per_image(value) for value in params["shadow_shift"].unbind(1))
         x, y = lens_place(u - shift_u, v - shift_v)
         edge = lens_atlas().lookup(params["shape"], x, y) * per_image(params["half"])
@@ -248,7 +257,7 @@ class Eyewear(Painted):
         distance, place = segment(a, v, (begin, top), (begin + half * 0.1 + reach, top + reach * 0.06))
         temple = coverage(distance - thick.clamp(0.05, 0.16) * bold * 0.5 * (1.25 - 0.6 * place), sharp)
         # The face or the hair hides the end.
-        temple = temple * fade(place, 0.55, 1.0) * fade(-edge, -0.01, 0.02)
+        temple = temple * fade(place, 0.4, 1.0) * fade(-edge, -0.01, 0.02)
 
         alpha = 1 - (1 - around) * (1 - bridge) * (1 - temple)
         alpha = alpha * (1 - per_image(params["clear_frame"]) * 0.6)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from occframe_occlusions.outlines import Atlas, Points, rounded
-from occframe_occlusions.suite_configs import FRAME_SHAPES
+from occframe_occlusions.suite_configs import FRAME_SHAPES, FrameShape
 
 _OUTLINES: dict[str, Points] = {
     "rectangle": [
@@ -37,7 +37,7 @@ _OUTLINES: dict[str, Points] = {
 }  # fmt: skip
 
 #: Share of the chosen rim width at the top and at the bottom of a lens; 0: no rim there.
-RIMS: dict[str, tuple[float, float]] = dict.fromkeys(FRAME_SHAPES, (1.1, 0.65)) | {
+RIMS: dict[FrameShape, tuple[float, float]] = dict.fromkeys(FRAME_SHAPES, (1.1, 0.65)) | {
     "cat-eye": (1.25, 0.7),
     "browline": (1.7, 0.35),
     "half-rim": (1.0, 0.0),

@@ -38,7 +38,8 @@ def signed_distance(curve: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarr
         nearest = np.minimum(nearest, (px - place * dx) ** 2 + (py - place * dy) ** 2)
         crosses = (y0 > v) != (y1 > v)
         inside ^= crosses & (px * dy < py * dx if dy > 0 else px * dy > py * dx)
-    return np.where(inside, -1, 1) * np.sqrt(nearest)
+    distance: np.ndarray = np.where(inside, -1, 1) * np.sqrt(nearest)
+    return distance
 
 
 @dataclass(frozen=True)

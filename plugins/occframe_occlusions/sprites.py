@@ -67,7 +67,7 @@ class Sprites(Painted):
         half_x, half_y = (per_image(value).clamp(min=0.25) for value in params["half"].unbind(1))
         centre_x, centre_y = (per_image(value) for value in params["centre"].unbind(1))
         x, y = (canvas.x - centre_x) / half_x, (canvas.y - centre_y) / half_y
-        grid = torch.stack(torch.broadcast_tensors(x, y), dim=3)
+        grid = torch.stack([x + y * 0, y + x * 0], dim=3)
         longer = params["half"].amax(1) * 2
         seen = torch.zeros(len(grid), 4, *grid.shape[1:3], device=grid.device)
         for side, smaller in zip(_SIDES, (*_SIDES[1:], 0), strict=True):
@@ -141,7 +141,7 @@ def _decoded(encoded: bytes) -> np.ndarray:
     if stored is None:
         raise BadImage(f"corrupt {header.format}", f"{len(encoded)} bytes that its decoder does not read")
     if stored.dtype == np.uint16:
-        stored = (stored >> 8).astype(np.uint8)
+        stored = (stored // 256).astype(np.uint8)
     if stored.dtype != np.uint8:
         raise BadImage("unusual pixel type", str(stored.dtype))
     if stored.ndim == 2:

@@ -74,7 +74,7 @@ class GlassesConfig(EyewearConfig):
         description="frame shapes; one named twice is twice as likely",
     )
     lenses: tuple[Lens, ...] = Field(
-        ("clear", "clear", "clear", "clear", "clear", "reflective", "tinted", "gradient"),
+        (*["clear"] * 8, "reflective", "reflective", "tinted", "gradient"),
         min_length=1,
         description="kinds of lenses; one named twice is twice as likely",
     )
