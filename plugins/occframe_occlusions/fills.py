@@ -41,5 +41,6 @@ def mean_colour(images: Tensor) -> Tensor:
 @lru_cache(maxsize=8)
 def noise(device: torch.device) -> Tensor:
     """[SIDE, SIDE, 3] uint8, every value by itself."""
-    seeds = torch.arange(SIDE, dtype=torch.int64) + derive_seed("occlusion noise") % 2**40
-    return (uniform(seeds, 0, SIDE * 3) * 256).to(torch.uint8).view(SIDE, SIDE, 3).to(device)
+    with torch.inference_mode(False):  # or it would be of no use outside it
+        seeds = torch.arange(SIDE, dtype=torch.int64) + derive_seed("occlusion noise") % 2**40
+        return (uniform(seeds, 0, SIDE * 3) * 256).to(torch.uint8).view(SIDE, SIDE, 3).to(device)

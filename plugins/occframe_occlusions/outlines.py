@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -42,6 +43,11 @@ def signed_distance(curve: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarr
     return distance
 
 
+@lru_cache(maxsize=32)  # a table is moved to a device once, not for every batch
+def _on(table: Tensor, device: torch.device) -> Tensor:
+    return table.to(device)
+
+
 @dataclass(frozen=True)
 class Atlas:
     """Distance tables of several shapes over one box, stacked in one picture.
@@ -74,5 +80,5 @@ class Atlas:
         row = (row + (shape * self.rows).float()[:, None, None]) * (2 / (height - 1)) - 1
         batch, h, w = u.shape
         grid = torch.stack([column, row], dim=3).view(1, batch * h, w, 2)
-        table = self.table.to(u.device)
+        table = _on(self.table, u.device)
         return F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True).view(batch, h, w)

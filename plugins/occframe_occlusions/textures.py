@@ -56,7 +56,9 @@ def _tables() -> dict[str, Tensor]:
 
 @lru_cache(maxsize=16)
 def _table(name: str, device: torch.device) -> Tensor:
-    return _tables()[name].flatten().to(device)
+    # First asked for in inference mode it would be of no use outside it.
+    with torch.inference_mode(False):
+        return _tables()[name].flatten().to(device)
 
 
 def texture(name: str, x: Tensor, y: Tensor) -> Tensor:
