@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from occframe.component import ComponentBlock, Config, DatasetBlock, Reference
 from occframe.data.splits import SplitPart, part_problems
@@ -25,6 +25,13 @@ class DataBlock(DatasetBlock):
     splits: dict[Name, SplitPart] = Field(
         {}, description="named parts, by identity and by image; see docs/quickstart.md"
     )
+
+    @field_validator("splits")
+    @classmethod
+    def _parts_fit_together(cls, splits: dict[str, SplitPart]) -> dict[str, SplitPart]:
+        for name, problem in part_problems(splits):
+            raise PydanticCustomError("split", "split `{name}`: {problem}", {"name": name, "problem": problem})
+        return splits
 
 
 class StepBlock(ComponentBlock):

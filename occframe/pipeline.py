@@ -283,7 +283,10 @@ class RunningStep:
         self.device = self.build.device
 
     def dataset(self, reference: Reference | str) -> Dataset:
-        return self._runner.dataset(reference)
+        dataset = self._runner.dataset(reference)
+        for text in getattr(dataset, "notes", ()):
+            self.note(f"`{reference}`: {text}")
+        return dataset
 
     def artefact(self, reference: Reference | str) -> Artefact:
         return self._runner.artefact(reference)

@@ -172,6 +172,9 @@ class Dataset(Protocol):
     attributes: further columns by name, arrays of length N.
     blocks: row ranges that are cheap to read together (Parquet row groups); one range where there is no difference.
     aligned: True if every image is already a face crop aligned to the ArcFace template.
+
+    It may offer ``cached_blocks``, how many blocks it can serve in any order without reading one twice (a shuffle mixes
+    half as many), and ``notes``, lines about what it left out, which the step that uses it passes on.
     """
 
     @property

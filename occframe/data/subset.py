@@ -56,6 +56,10 @@ class Subset:
     def cached_blocks(self) -> int | None:
         return getattr(self.dataset, "cached_blocks", None)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return getattr(self.dataset, "notes", ())
+
     def read(self, rows: Sequence[int]) -> list[bytes | np.ndarray]:
         return self.dataset.read(self.rows[np.asarray(rows, np.int64)].tolist())
 
