@@ -50,18 +50,16 @@ class Blobs(Painted):
         side = self.config.grain + 3
         seeds = draws.seeds()
         knots = uniform(seeds, derive_seed(self.name) % 2**31, side * side).view(-1, side, side)
-        device = images.device
-        field = _field(knots, torch.arange(width, device=device), torch.arange(height, device=device), height, width)
+        # Every other pixel each way tells the share well enough.
+        x, y = (torch.arange(0, size, 2, device=images.device) for size in (width, height))
+        ordered = _field(knots, x, y, height, width).flatten(1).sort(dim=1).values
+        count = ordered.shape[1]
         # The value that this share of the pixels lies above: what is covered is what was asked for.
-        some = field[:, ::2, ::2].flatten(1)
-        count = some.shape[1]
-        ordered = some.sort(dim=1).values
         place = ((1 - params["severity"]) * count).round().long().clamp(0, count - 1)
         first, second = two_dyes(draws)
         return {
             "knots": knots,
             "level": ordered.gather(1, place[:, None])[:, 0],
-            "size": torch.tensor([[height, width]], device=device).expand(len(knots), 2),
             "paint": first,
             "second": second,
             "pattern": draws.whole(len(PATTERNS)),
