@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from occframe.component import Config
 from occframe.errors import OccframeError
-from occframe.storage import exists, join, read_bytes, write_json
+from occframe.storage import exists, join, local_path, read_bytes, write_json
 from occframe.types import ImageSpec
 
 MANIFEST = "manifest.json"
+LOCK = "manifest.lock"
 FORMAT = "occframe-gallery"
 VERSION = 1
 
@@ -119,8 +122,15 @@ def _first_fault(error: ValidationError) -> str:
 def publish(url: str, manifest: Manifest) -> None:
     """Commit ``manifest``, the successor of the one now published.
 
-    Raises OccframeError where somebody else has committed meanwhile: their rows would be lost.
+    Raises OccframeError where somebody else has committed meanwhile: their rows would be lost. On a local disk a lock
+    makes that certain. Elsewhere two commits at the same instant may both pass, and one is lost: the caller sees to it
+    that a remote gallery has one writer at a time.
     """
+    with _alone(url):
+        _publish(url, manifest)
+
+
+def _publish(url: str, manifest: Manifest) -> None:
     path = join(url, MANIFEST)
     found = read_manifest(url).generation if exists(path) else -1
     if found != manifest.generation - 1:
@@ -129,3 +139,30 @@ def publish(url: str, manifest: Manifest) -> None:
             remedy="nothing of this change was kept: open it again and repeat it, one writer at a time",
         )
     write_json(path, manifest.model_dump(mode="json", by_alias=True))
+
+
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """Of all threads and processes that publish in the local gallery at ``url`` one is in here; the others wait."""
+    folder = local_path(url)
+    if folder is None:
+        yield  # no lock works on every object store, and a claim left by a killed writer would bar all later ones
+        return
+    import fcntl
+
+    path = folder / LOCK
+    with ExitStack() as held:
+        try:
+            # Never deleted: who waits for a deleted file is not kept out by who locks the next one of that name.
+            file = held.enter_context(open(path, "ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OccframeError(
+                f"cannot lock {path}: {error.strerror or error}",
+                remedy="check that the gallery is still there, its file system writable, not full and able to flock",
+            ) from error
+        try:
+            yield
+        finally:
+            # Closing is not enough: a process forked meanwhile has the file open too, and would keep the lock.
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
+import shutil
 import signal
+import time
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from occframe.errors import OccframeError
-from occframe.gallery import Gallery, GallerySchema, GalleryWriter
+from occframe.gallery import Gallery, GallerySchema, GalleryWriter, manifest
 from occframe.types import ImageSpec
 
 DIM = 32
@@ -200,6 +205,76 @@ def test_the_slower_of_two_writers_is_told(url: str) -> None:
     with pytest.raises(OccframeError, match="another writer changed the gallery"):
         second.commit()
     assert list(Gallery.open(url).read().ids) == ["p0", "p1", "p2", "a"]
+
+
+def test_adding_and_deleting_at_once_loses_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = str(tmp_path)
+    write(url, 4)
+    published = manifest.write_json
+
+    def slowly(path: str, value: Any) -> None:
+        time.sleep(0.05)  # between the look at the generation and the rename: where another writer would slip through
+        published(path, value)
+
+    monkeypatch.setattr(manifest, "write_json", slowly)
+
+    def until_kept(change: Callable[[Gallery, str], None], item: str) -> int:
+        refused = 0
+        while True:
+            try:
+                change(Gallery.open(url), item)
+            except OccframeError as error:
+                if "another writer changed the gallery" not in str(error):
+                    raise
+                refused += 1
+            else:
+                return refused
+
+    def add(gallery: Gallery, item: str) -> None:
+        gallery.append([item], ["s"], unit_vectors(1), model_fingerprint="model-a")
+
+    def delete(gallery: Gallery, item: str) -> None:
+        gallery.delete([item])
+
+    with ThreadPoolExecutor(2) as threads:
+        adding = threads.submit(lambda: [until_kept(add, item) for item in ("a", "b", "c", "d")])
+        deleting = threads.submit(lambda: [until_kept(delete, item) for item in ("p0", "p1", "p2", "p3")])
+        refused = sum(adding.result()) + sum(deleting.result())
+    assert refused  # they did meet
+    assert list(Gallery.open(url).read().ids) == ["a", "b", "c", "d"]
+
+
+def test_a_process_waits_for_another_that_publishes(tmp_path: Path) -> None:
+    write(str(tmp_path), 2)
+    reading, writing = os.pipe()
+    with open(tmp_path / manifest.LOCK, "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        child = os.fork()
+        if child == 0:
+            try:
+                Gallery.open(str(tmp_path)).delete(["p0"])
+                os.write(writing, b"deleted")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.set_blocking(reading, False)
+        time.sleep(0.3)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 7)
+        assert Gallery.open(str(tmp_path)).count == 2
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(reading, 7) == b"deleted"
+    os.close(reading)
+    os.close(writing)
+    assert list(Gallery.open(str(tmp_path)).read().ids) == ["p1"]
+
+
+def test_a_gallery_that_vanished_cannot_be_published(tmp_path: Path) -> None:
+    write(str(tmp_path / "gallery"), 2)
+    shutil.rmtree(tmp_path / "gallery")
+    with pytest.raises(OccframeError, match=r"cannot lock .*manifest\.lock: No such file"):
+        manifest.publish(str(tmp_path / "gallery"), manifest.Manifest(generation=0, schema=schema()))
 
 
 # --- damaged ----------------------------------------------------------------------------------------------------------
