@@ -20,6 +20,11 @@ class OccframeError(Exception):
         return f"{self.message}\n  -> {self.remedy}" if self.remedy else self.message
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without its further lines; the name of its type where it says nothing (``MemoryError()``)."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One fault of a configuration. where: ``pipeline.yaml:4:5`` (file, line, column) or ``--set key``."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pluggy
 
 from occframe import hookspecs
-from occframe.errors import OccframeError, PluginError
+from occframe.errors import OccframeError, PluginError, first_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -291,8 +291,8 @@ def _names(value: str | None) -> set[str]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = error.message if isinstance(error, OccframeError) else f"{type(error).__name__}: {error}"
-    return text.strip().splitlines()[0]
+    name, said = type(error).__name__, first_line(error)
+    return said if isinstance(error, OccframeError) or said == name else f"{name}: {said}"
 
 
 def _check_hook_names(plugin: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occframe.errors import OccframeError
+from occframe.errors import OccframeError, first_line
 from occframe.storage import filesystem, local_path
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _unwrap(content: Any, url: str) -> dict[str, Tensor]:
 
 
 def _damaged(url: str, error: Exception) -> OccframeError:
-    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    reason = first_line(error)[:200]
     return OccframeError(f"the weights {url} are damaged or cut short: {reason}", remedy="fetch the file again")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from occframe.errors import OccframeError
+from occframe.errors import OccframeError, first_line
 from occframe.storage import filesystem, local_path
 
 
@@ -85,9 +85,8 @@ class PartFile:
             with source as opened, pq.ParquetFile(opened, metadata=self._metadata, memory_map=self._local) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise OccframeError(
-                f"{self.path} cannot be read as Parquet: {reason}",
+                f"{self.path} cannot be read as Parquet: {first_line(error)}",
                 remedy="it is no Parquet file, is damaged, or its storage failed; fetch it again",
             ) from error
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from occframe.component import Config
-from occframe.errors import OccframeError
+from occframe.errors import OccframeError, first_line
 from occframe.storage import create_file, exists, filesystem, join, make_dirs, read_bytes, write_json
 
 HEADER = "index.json"
@@ -54,9 +54,8 @@ class SavedIndex:
         except OccframeError:
             raise
         except Exception as error:  # index libraries raise anything from RuntimeError to MemoryError at a damaged file
-            raise OccframeError(
-                f"the index {self._vectors} cannot be read: {str(error).strip().splitlines()[-1]}", remedy=_REBUILD
-            ) from error
+            *_, reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise OccframeError(f"the index {self._vectors} cannot be read: {reason}", remedy=_REBUILD) from error
 
 
 def save_index(
@@ -110,7 +109,7 @@ def load_index(url: str, *, matcher: str) -> SavedIndex:
         with fs.open(path, "rb") as file:
             ids = pq.read_table(file).column("id").to_pylist()
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise OccframeError(f"the index {url} is incomplete: {str(error).splitlines()[0]}", remedy=_REBUILD) from error
+        raise OccframeError(f"the index {url} is incomplete: {first_line(error)}", remedy=_REBUILD) from error
     if size != header.vectors_bytes or len(ids) != header.count:
         raise OccframeError(
             f"the index {url} is damaged: its header says {header.vectors_bytes:,} bytes and {header.count:,} ids, "
@@ -127,5 +126,5 @@ def _read_header(url: str) -> _Header:
         return _Header.model_validate(raw)
     except (ValidationError, ValueError) as error:
         raise OccframeError(
-            f"{where} is no header of an index this occframe reads: {str(error).splitlines()[0]}", remedy=_REBUILD
+            f"{where} is no header of an index this occframe reads: {first_line(error)}", remedy=_REBUILD
         ) from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from occframe.errors import OccframeError
+from occframe.errors import OccframeError, first_line
 from occframe.gallery.layout import fingerprint_of
 from occframe.gallery.manifest import GallerySchema, Part
 from occframe.storage import filesystem, join, local_path
@@ -36,7 +36,7 @@ def open_part(url: str, part: Part) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise OccframeError(f"{where} is missing, and the manifest names it", remedy=_RESTORE) from error
     except (pa.ArrowException, OSError) as error:
-        raise OccframeError(f"{where} cannot be read: {str(error).splitlines()[0]}", remedy=_RESTORE) from error
+        raise OccframeError(f"{where} cannot be read: {first_line(error)}", remedy=_RESTORE) from error
 
 
 @contextmanager

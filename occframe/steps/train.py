@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from occframe.component import BackboneBlock, DataRef, LossBlock, ModelRef, OcclusionBlock
-from occframe.errors import OccframeError
+from occframe.errors import OccframeError, first_line
 from occframe.machine import default_threads
 from occframe.precision import Precision
 from occframe.step import StepConfig, StepContext, StepOutcome
@@ -235,7 +235,7 @@ def _run(context: StepContext, training: Training, batch_size: int) -> None:
             training.run(stop=context.stop_requested, progress=progress)
     except torch.OutOfMemoryError as error:
         raise OccframeError(
-            f"{context.device} has no memory left for batches of {batch_size} images: {str(error).splitlines()[0]}",
+            f"{context.device} has no memory left for batches of {batch_size} images: {first_line(error)}",
             remedy="lower batch_size, or set precision: bf16",
         ) from error
 

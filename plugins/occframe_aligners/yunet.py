@@ -47,7 +47,7 @@ class YuNetDetector:
             # A file that is another kind of network fails only when it is run.
             self.detect(np.zeros((64, 64, 3), np.uint8))
         except (cv2.error, IndexError) as error:
-            reason = str(getattr(error, "err", error)).strip("> \n").splitlines()[0]
+            reason, *_ = str(getattr(error, "err", error)).strip("> \n").splitlines() or [type(error).__name__]
             raise OccframeError(
                 f"{url} is not a YuNet detector: {reason}", remedy="give the .onnx file of a YuNet with landmarks"
             ) from error
