@@ -10,7 +10,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
 
 from occframe.errors import ConfigError, Problem
 
@@ -18,6 +21,23 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 100_000  # aliases can make a small file expand without bound
 
 KeyPath = tuple[str | int, ...]
+
+
+class _Constructor(RoundTripConstructor):
+    """Says at which line a value or key cannot be built, where ruamel lets Python's own errors through."""
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        if isinstance(node, MappingNode):
+            for key, _ in node.value:
+                if not isinstance(key, ScalarNode):
+                    raise ConstructorError(problem="a key is a single word or number", problem_mark=key.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError) as error:
+            if not isinstance(node, ScalarNode):
+                raise
+            what = f"`{node.value[:40]}` is no {str(node.tag).rpartition(':')[2]}"
+            raise ConstructorError(problem=what, problem_mark=node.start_mark) from error
 
 
 @dataclass(frozen=True)
@@ -34,14 +54,11 @@ class YamlFile:
         for part in path:
             if not _has(node, part):
                 break
-            mark = (
-                node.lc.key(part)
-                if key and isinstance(node, CommentedMap)
-                else node.lc.value(part)
-                if isinstance(node, CommentedMap)
-                else node.lc.item(part)
-            )
-            position = mark or position
+            # What a merge (`<<: *base`) brought has no place of its own here.
+            marks = (node.lc.data or {}).get(part)
+            at_value = 2 if isinstance(node, CommentedMap) and not key else 0
+            if marks:
+                position = tuple(marks[at_value : at_value + 2])
             node = node[part]
         return f"{self.name}:{position[0] + 1}:{position[1] + 1}"
 
@@ -63,6 +80,7 @@ def read_yaml(path: Path | str) -> YamlFile:
 def parse_yaml(text: str, name: str) -> YamlFile:
     # The round-trip loader builds plain containers only: tags such as !!python/object stay inert text.
     loader = YAML(typ="rt", pure=True)
+    loader.Constructor = _Constructor
     try:
         tree = loader.load(text)
     except MarkedYAMLError as error:
@@ -72,6 +90,14 @@ def parse_yaml(text: str, name: str) -> YamlFile:
         if "duplicate key" in what:
             what = what.split(" with value")[0]
         raise ConfigError([Problem(where, "", what)]) from error
+    except ReaderError as error:
+        # Its position counts characters of the text.
+        before = text[: error.position]
+        where = f"{name}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+        what = f"the character U+{error.character:04X} is not allowed in YAML"
+        raise ConfigError([Problem(where, "", what, "remove it, or write it as an escape in double quotes")]) from error
+    except (YAMLError, ValueError, TypeError, LookupError) as error:
+        raise ConfigError([Problem(name, "", f"not valid YAML: {error}")]) from error
     except RecursionError:
         raise ConfigError([Problem(name, "", "nested too deeply")]) from None
     return YamlFile(name, _plain(tree, name, [0], 0), tree)
