@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from occframe.cli.common import discover, inline_option, json_option, strict_option
+from occframe.cli.common import inline_option, json_option, read_with_plugins, strict_option
 
 
 @click.group()
@@ -29,11 +29,8 @@ def run(suite: Path, out: Path | None, inline: tuple[Path, ...], strict: bool, a
     from occframe.bench.suite import expand, load_suite
     from occframe.pipeline import Runner
     from occframe.storage import join, write_json
-    from occframe.yamlfile import read_yaml
 
-    file = read_yaml(suite)
-    listed = file.value.get("plugins", []) if isinstance(file.value, dict) else []
-    registry = discover([*inline, *(suite.parent / item for item in listed)], strict)
+    file, registry = read_with_plugins(suite, inline, strict)
     config = load_suite(file, registry)
     runner = Runner(expand(config, suite.name, registry), registry, Console(stderr=True))
     done = runner.run()

@@ -10,7 +10,7 @@ import click
 from occframe.config import Pipeline, load_pipeline
 from occframe.errors import ConfigError, OccframeError, Problem
 from occframe.plugins import PluginRegistry
-from occframe.yamlfile import read_yaml
+from occframe.yamlfile import YamlFile, read_yaml
 
 inline_option = click.option(
     "--inline-plugin",
@@ -37,17 +37,26 @@ def discover(inline: Sequence[Path], strict: bool) -> PluginRegistry:
     return registry
 
 
-def load(path: Path, inline: Sequence[Path], strict: bool, overrides: Sequence[str]) -> tuple[Pipeline, PluginRegistry]:
-    """A validated pipeline and the plugins it may use, its own ``plugins:`` among them."""
+def read_with_plugins(path: Path, inline: Sequence[Path], strict: bool) -> tuple[YamlFile, PluginRegistry]:
+    """A YAML file and the plugins it may use: ``plugins:`` lists inline ones, relative to the file itself.
+
+    A ``plugins:`` that is no list of texts loads nothing here; the file's own model reports it.
+    """
     file = read_yaml(path)
     listed = file.value.get("plugins") if isinstance(file.value, dict) else None
-    named = (
-        [Path(item) for item in listed] if isinstance(listed, list) and all(isinstance(i, str) for i in listed) else []
-    )
-    for number, item in enumerate(named):
-        found = item if item.is_absolute() else path.parent / item
-        if not found.is_file():
-            raise ConfigError([Problem(file.where(("plugins", number)), "plugins", f"no inline plugin at {found}")])
-        named[number] = found
-    registry = discover([*inline, *named], strict)
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        listed = []
+    named = [path.parent / item for item in listed]
+    if missing := [
+        Problem(file.where(("plugins", number)), "plugins", f"no inline plugin at {found}")
+        for number, found in enumerate(named)
+        if not found.is_file()
+    ]:
+        raise ConfigError(missing)
+    return file, discover([*inline, *named], strict)
+
+
+def load(path: Path, inline: Sequence[Path], strict: bool, overrides: Sequence[str]) -> tuple[Pipeline, PluginRegistry]:
+    """A validated pipeline and the plugins it may use, its own ``plugins:`` among them."""
+    file, registry = read_with_plugins(path, inline, strict)
     return load_pipeline(file, registry, overrides), registry
