@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -112,13 +112,21 @@ def _override(raw: dict[str, Any], text: str) -> KeyPath:
     if not equals or not key.strip():
         raise ConfigError([Problem(where, "", "written key.path=value, e.g. --set steps.train.epochs=3")])
     parts = key.strip().split(".")
+    if parts[0] == "plugins":
+        message = "plugins are loaded before --set is read"
+        raise ConfigError([Problem(where, "plugins", message, "load it with --inline-plugin FILE")])
     node: Any = raw
     path: list[str | int] = []
     for number, part in enumerate(parts):
         entry = _entry_number(node, part, where, ".".join(parts[: number + 1])) if isinstance(node, list) else part
+        if path == ["data"] and isinstance(node, dict) and entry not in node:
+            raise ConfigError([_no_data_set(part, [str(name) for name in node], where)])
         path.append(entry)
         if number == len(parts) - 1:
-            node[entry] = parse_scalar(value)
+            try:
+                node[entry] = parse_scalar(value)
+            except ConfigError as error:
+                raise ConfigError([replace(problem, where=where) for problem in error.problems]) from error
             break
         child = node[entry] if _holds(node, entry) else None
         if not isinstance(child, dict | list):
@@ -126,6 +134,12 @@ def _override(raw: dict[str, Any], text: str) -> KeyPath:
             node[entry] = {"use": child} if isinstance(child, str) else {}
         node = node[entry]
     return tuple(path)
+
+
+def _no_data_set(name: str, names: list[str], where: str) -> Problem:
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(names)}" if names else None
+    return Problem(where, f"data.{name}", f"no data set `{name}`", hint)
 
 
 def _entry_number(entries: list[Any], name: str, where: str, path: str) -> int:
@@ -154,16 +168,20 @@ def problems_of(error: ValidationError, raw: Any, file: YamlFile, overridden: Se
     for item in error.errors(include_url=False):
         path = _yaml_path(item["loc"], raw)
         unknown = item["type"] in ("unknown_key", "extra_forbidden")
-        where = file.where(path, key=unknown)
+        about_key = item["type"] == "invalid_key" or item["loc"][-1:] == ("[key]",)
+        where = file.where(path, key=unknown or about_key)
         for changed in overridden:
             if path[: len(changed)] == changed:
                 where = "--set " + _dotted(changed, raw)
         message = _message(item)
         # Every branch of a union says why the value does not fit it, at the same place: one problem, not three.
-        same_place = (path, str(item["loc"][-1]) if item["type"] == "missing" else "")
+        same_place = (path, str(item["loc"][-1]) if item["type"] == "missing" or about_key else "")
         if same_place in found and message not in found[same_place].message:
             message = f"{found[same_place].message}; or: {message}"
-        found[same_place] = Problem(where, _dotted(path, raw), message, (item.get("ctx") or {}).get("remedy"))
+        remedy = (item.get("ctx") or {}).get("remedy")
+        if about_key and not isinstance(item["input"], str):
+            remedy = "write the key in quotes"
+        found[same_place] = Problem(where, _dotted(path, raw), message, remedy)
     return sorted(found.values(), key=lambda problem: _position(problem.where))
 
 
@@ -181,6 +199,9 @@ def _yaml_path(location: tuple[str | int, ...], raw: Any) -> KeyPath:
     path: list[str | int] = []
     node = raw
     for part in location:
+        if isinstance(node, Mapping) and part not in node:
+            # pydantic writes keys such as 1.5 and null as text.
+            part = next((key for key in node if str(key) == part), part)
         if _holds(node, part):
             node = node[part]
             path.append(part)
@@ -200,7 +221,8 @@ def _dotted(path: KeyPath, raw: Any) -> str:
     parts, node = [], raw
     for part in path:
         child = node[part]
-        parts.append(_entry_name(child) if isinstance(part, int) and isinstance(child, Mapping | str) else str(part))
+        named = isinstance(node, list) and isinstance(child, Mapping | str)
+        parts.append(_entry_name(child) if named else str(part))
         node = child
     return ".".join(parts)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 from pydantic import Field
 
 from occframe import hookimpl
+from occframe.cli.bench import run as bench_run
+from occframe.cli.common import load as load_with_plugins
 from occframe.component import BackboneBlock, Config, DataRef, ModelRef
 from occframe.config import load_pipeline
 from occframe.errors import ConfigError
@@ -221,6 +224,148 @@ def test_a_wrong_set_is_reported_as_such(registry):
     )
     assert problems(GOOD, registry, "steps.trian.epochs=1")[0][2:] == ("no entry `trian` here", "did you mean `train`?")
     assert "written key.path=value" in problems(GOOD, registry, "epochs")[0][2]
+
+
+def test_set_does_not_invent_a_data_set(registry):
+    where = "--set data.fotos.path=x"
+    assert problems(GOOD, registry, "data.fotos.path=x") == [
+        (where, "data.fotos", "no data set `fotos`", "did you mean `photos`?")
+    ]
+    assert problems(GOOD, registry, "data.zzz={use: faces, path: x}")[0][2:] == (
+        "no data set `zzz`",
+        "there are: photos",
+    )
+    assert problems("run_dir: x\nsteps: [train]\n", registry, "data.photos.path=x")[0][2:] == (
+        "no data set `photos`",
+        None,
+    )
+
+
+def test_set_where_the_files_own_data_is_wrong_leaves_that_to_validation(registry):
+    wrong = GOOD.replace("  photos: {", "  1: {")
+    assert problems(wrong, registry, "data.photos.path=x")[0][2:] == ("no data set `photos`", "there are: 1")
+    listed = GOOD.replace("  photos: {use: faces, path: here}", "  - faces")
+    assert "Input should be a valid dictionary" in problems(listed, registry, "data.faces.path=x")[0][2]
+
+
+def test_a_set_value_that_is_no_yaml_names_the_set(registry):
+    assert [problem[:3] for problem in problems(GOOD, registry, "seed=!!int abc")] == [
+        ("--set seed=!!int abc", "", "`abc` is no int")
+    ]
+
+
+def test_set_replaces_a_data_set_or_all_of_them(registry):
+    replaced = load(GOOD, registry, "data.photos={use: faces, path: there}")
+    assert replaced.config.data["photos"].config.path == "there"
+    whole = load(GOOD, registry, "data={photos: {use: faces, path: other}}")
+    assert whole.config.data["photos"].config.path == "other"
+
+
+@pytest.mark.parametrize("text", ["plugins=[mine.py]", "plugins.0=mine.py"])
+def test_set_of_plugins_is_refused_since_they_are_loaded_before(registry, text):
+    assert problems(GOOD, registry, text) == [
+        (f"--set {text}", "plugins", "plugins are loaded before --set is read", "load it with --inline-plugin FILE")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message"),
+    [
+        ("run_dir: x\n\nb: bell\x07\n", "p.yaml:3:8", "the character U+0007 is not allowed in YAML"),
+        ("a: 1\nb: !!int abc\n", "p.yaml:2:4", "`abc` is no int"),
+        ("a: !!int ''\n", "p.yaml:1:4", "`` is no int"),
+        ("a: !!bool maybe\n", "p.yaml:1:4", "`maybe` is no bool"),
+        ("a: 1\nb: [2020-99-99]\n", "p.yaml:2:5", "`2020-99-99` is no timestamp"),
+        ("a: 1\n[1, 2]: 3\n", "p.yaml:2:1", "a key is a single word or number"),
+        ("a:\n  ? {b: 1}\n  : 2\n", "p.yaml:2:5", "a key is a single word or number"),
+        ("a: " + "9" * 5000, "p.yaml:1:4", f"`{'9' * 40}` is no int"),
+        ("a: " + "[" * 5000, "p.yaml", "nested too deeply"),
+    ],
+)
+def test_yaml_that_cannot_be_read_says_where(registry, text, where, message):
+    assert [problem[:3] for problem in problems(text, registry)] == [(where, "", message)]
+
+
+@pytest.mark.parametrize(("key", "path"), [("1", "1"), ("1.5", "1.5"), ("null", "None")])
+def test_a_key_that_is_no_text_is_reported_at_the_key(registry, key, path):
+    ((where, at, message, remedy),) = problems(GOOD.replace("  photos: {", f"  {key}: {{"), registry)
+    assert (where, at) == ("p.yaml:3:3", f"data.{path}")
+    assert message == f"Input should be a valid string, not {path}"
+    assert remedy == "write the key in quotes"
+
+
+def test_an_option_whose_name_is_no_text(registry):
+    assert problems(GOOD.replace("path: here", "path: here, 3: x"), registry) == [
+        ("p.yaml:3:36", "data.photos.3", "Keys should be strings, not 3", "write the key in quotes")
+    ]
+
+
+def test_a_fault_that_came_by_a_merge_is_reported_at_the_mapping_that_merged_it(registry):
+    text = GOOD.replace("photos: {use: faces, path: here}", "photos: &base {use: faces, path: 3}\n  more: {<<: *base}")
+    assert [problem[:2] for problem in problems(text, registry)] == [
+        ("p.yaml:3:36", "data.photos.path"),
+        ("p.yaml:4:9", "data.more.path"),
+    ]
+
+
+PLUGIN = """\
+from occframe import Config, hookimpl
+
+@hookimpl
+def occframe_register_datasets(register):
+    register("beside", "nowhere:Nothing", config=Config, summary="stands beside the YAML file")
+"""
+
+
+def bench_with(path):
+    result = CliRunner().invoke(bench_run, [str(path)])
+    raise result.exception
+
+
+def pipeline_with(path):
+    load_with_plugins(path, [], False, [])
+
+
+@pytest.mark.parametrize("read", [pipeline_with, bench_with])
+def test_inline_plugins_are_found_beside_the_file_that_lists_them(tmp_path, read):
+    name = f"beside_for_{read.__name__}.py"  # a module of that name is imported
+    (tmp_path / name).write_text(PLUGIN)
+    file = tmp_path / "it.yaml"
+    file.write_text(f"plugins: [{name}]\nrun_dir: x\ndata:\n  a: beside\n  b: besides\n")
+    with pytest.raises(ConfigError) as caught:
+        read(file)
+    (about_data,) = [problem for problem in caught.value.problems if problem.path.startswith("data")]
+    assert about_data.message == "no dataset is called `besides`"
+    assert about_data.remedy.startswith("did you mean `beside`?")
+
+
+@pytest.mark.parametrize("read", [pipeline_with, bench_with])
+def test_every_missing_inline_plugin_is_reported_at_its_line(tmp_path, read):
+    file = tmp_path / "it.yaml"
+    file.write_text("run_dir: x\nplugins:\n  - gone.py\n  - lost.py\n")
+    with pytest.raises(ConfigError) as caught:
+        read(file)
+    assert [(problem.where, problem.message) for problem in caught.value.problems] == [
+        (f"{file}:3:5", f"no inline plugin at {tmp_path / 'gone.py'}"),
+        (f"{file}:4:5", f"no inline plugin at {tmp_path / 'lost.py'}"),
+    ]
+
+
+@pytest.mark.parametrize("read", [pipeline_with, bench_with])
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("null", "Input should be a valid list, not None"),
+        ("mine.py", "Input should be a valid list, not 'mine.py'"),
+        ("[3]", "Input should be a valid string, not 3"),
+    ],
+)
+def test_a_plugins_entry_of_the_wrong_type(tmp_path, read, written, message):
+    file = tmp_path / "it.yaml"
+    file.write_text(f"run_dir: x\nplugins: {written}\n")
+    with pytest.raises(ConfigError) as caught:
+        read(file)
+    assert message in [problem.message for problem in caught.value.problems if problem.path.startswith("plugins")]
 
 
 @pytest.mark.parametrize(
