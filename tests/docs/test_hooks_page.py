@@ -27,6 +27,15 @@ def test_every_hook_is_documented_with_its_signature(hook):
     assert f"`{hook}({signature})`" in PAGE.read_text()
 
 
+@pytest.mark.parametrize("hook", HOOK_KINDS)
+def test_what_the_table_calls_bundled_is_registered(hook):
+    (row,) = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{hook}(")]
+    named = set(re.findall(r"`([^`]+)`", row.rsplit("|", 2)[1]))
+    registered = {component.name for component in PluginRegistry.discover(environ={}).components(HOOK_KINDS[hook])}
+    assert named <= registered
+    assert bool(named) == bool(registered)
+
+
 def test_every_capability_in_use_is_documented():
     used = {cap for component in PluginRegistry.discover().components() for cap in component.caps}
     documented = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text().partition("## Capabilities")[2], re.MULTILINE))
