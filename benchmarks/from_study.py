@@ -21,9 +21,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.bootstrap import AllPairs, Interval
+from occframe.bench.suite import evaluation_step, expand, load_suite
 from occframe.evaluation.ids import LfwImage
 from occframe.evaluation.pairs import parse_pairs
 from occframe.gallery import Gallery
+from occframe.plugins import PluginRegistry
 from occframe.yamlfile import dump_yaml, read_yaml
 
 HERE = Path(__file__).resolve().parent
@@ -128,11 +130,14 @@ def cut_out_pairs(shared: Path) -> None:
 
 def intervals(system: str, conditions: Mapping[str, Any], seed: int) -> dict[str, dict[str, Interval]]:
     """condition -> "tar@far=…" -> interval over subjects, on all clean × occluded pairs."""
+    registry = PluginRegistry.discover()
+    pipeline = expand(load_suite(read_yaml(RUNS / "suite.yaml"), registry), "suite.yaml", registry)
+    cell = pipeline.steps[evaluation_step(system, "pairs")].config
     suite = RUNS / "suite"
-    reference = Gallery.open(str(suite / f"embed-{system}-lfw-clean")).read()
+    reference = Gallery.open(str(suite / cell.reference)).read()
     found = {}
     for condition in conditions:
-        probe = Gallery.open(str(suite / f"embed-{system}-lfw-{condition}")).read()
+        probe = Gallery.open(str(suite / cell.probes[condition])).read()
         pairs = AllPairs.score(reference, probe, highest_far=max(FARS))
         found[condition] = {f"tar@far={far:g}": pairs.interval(far, rounds=200, seed=seed) for far in FARS}
     return found

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DetectorBlock,
         EmbeddingsRef,
         EvaluationRef,
+        FileRef,
         GeneratorBlock,
         HitsRef,
         IndexRef,
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "occframe.component": (
         "AlignerBlock BackboneBlock BuildContext Config DataRef DatasetBlock DetectorBlock EmbeddingsRef EvaluationRef "
+        "FileRef "
         "GeneratorBlock HitsRef IndexRef LossBlock MatcherBlock ModelRef OcclusionBlock ProtocolBlock"
     ),
     "occframe.errors": "ConfigError Interrupted OccframeError PluginError",
@@ -85,6 +87,7 @@ __all__ = [
     "EvaluationRef",
     "FaceBatch",
     "FeatureInfo",
+    "FileRef",
     "GeneratorBlock",
     "Hits",
     "HitsRef",

@@ -6,7 +6,7 @@ pydantic model. Configuration models declare fields of the block types below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
@@ -181,9 +181,41 @@ class Reference(str):
     def is_external(self) -> bool:
         return "/" in self
 
+    @property
+    def head(self) -> str:
+        """The data set or step without the part: ``faces`` of ``faces.train``; only the last name of a path has one."""
+        folder, slash, name = self.rpartition("/")
+        return folder + slash + name.partition(".")[0]
+
+    @property
+    def part(self) -> str:
+        return self.rpartition("/")[2].partition(".")[2]
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+
+
+class FileRef(str):
+    """A file that a configuration names: a path, a URL or ``registry:NAME``. A step runs again when it changed."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+
+
+def walk(value: Any) -> Iterator[Any]:
+    """A validated configuration and everything inside it: models, blocks, references, files and plain values."""
+    yield value
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from walk(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from walk(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from walk(item)
 
 
 class DataRef(Reference):

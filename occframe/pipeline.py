@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import math
 import signal
 import threading
 import time
@@ -14,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from occframe.component import BuildContext, Reference
+from occframe.component import BuildContext, ComponentBlock, DataRef, FileRef, Reference, walk
 from occframe.config import Pipeline, StepBlock
-from occframe.errors import Interrupted, OccframeError
+from occframe.errors import Interrupted, OccframeError, first_line
 from occframe.plugins import PluginRegistry
 from occframe.progress import show_progress
 from occframe.random import derive_seed
 from occframe.rundir import RunDir, StepRecord, canonical, environment, now
 from occframe.step import Artefact, Progress, StepOutcome
-from occframe.storage import exists, join, read_json, write_bytes
+from occframe.storage import exists, filesystem, join, read_json, write_bytes
 from occframe.yamlfile import dump_yaml
 
 if TYPE_CHECKING:
@@ -78,10 +80,20 @@ class Runner:
             action, why = self._decide(name, fingerprint, forced)
             if only is not None and name != only:
                 action, why = ("skip", "not chosen by --only")
+                # What goes into the chosen step is what lies on disk: as recorded, not as the file now asks for.
+                if name in self.run_dir.steps:
+                    fingerprint = self.run_dir.steps[name].fingerprint
+            elif anew := [head for head in self._needs(name) if planned[head].action != "skip"]:
+                action, why = ("run", f"`{anew[0]}` is made anew")
             planned[name] = PlannedStep(name, block.use, action, why, fingerprint)
         if only is not None:
             self._check_inputs_exist(only)
         return list(planned.values())
+
+    def _needs(self, name: str) -> list[str]:
+        """The steps of this pipeline that step ``name`` refers to."""
+        heads = dict.fromkeys(reference.head for reference in self.pipeline.references(name))
+        return [head for head in heads if head in self.pipeline.steps]
 
     def _decide(self, name: str, fingerprint: str, forced: bool) -> tuple[str, str]:
         record = self.run_dir.steps.get(name)
@@ -98,26 +110,32 @@ class Runner:
         return "resume", f"{record.status} before, with the same inputs"
 
     def _fingerprint(self, name: str, block: StepBlock, planned: Mapping[str, PlannedStep]) -> str:
+        """Of everything the result of a step depends on."""
         inputs: dict[str, Any] = {}
         for reference in self.pipeline.references(name):
-            head = reference.partition(".")[0]
             if reference.is_external:
                 inputs[reference] = self._external(reference).meta
-            elif head in planned:
-                inputs[reference] = planned[head].fingerprint
+            elif reference.head in planned:
+                inputs[reference] = planned[reference.head].fingerprint
             else:
-                data = self.pipeline.config.data[head]
-                inputs[reference] = [self._source(head).fingerprint(), data.model_dump(mode="json").get("splits")]
-        component = self.registry.find("step", block.use)
+                data = self.pipeline.config.data[reference.head]
+                splits = data.model_dump(mode="json").get("splits")
+                inputs[reference] = [self._source(reference.head).fingerprint(), splits, self._components(data)]
         options = block.config.model_dump(mode="json")
-        parts = [component.qualified_name, component.version, options, inputs, self.pipeline.config.seed]
+        files = {str(item): _stamp(item) for item in walk(block.config) if isinstance(item, FileRef)}
+        parts = [self._components(block), options, files, inputs, self.pipeline.config.seed]
         return hashlib.sha256(canonical(parts)).hexdigest()[:32]
+
+    def _components(self, block: ComponentBlock) -> list[list[str]]:
+        """Name and version of every component that a block builds, itself first."""
+        named = [item for item in walk(block) if isinstance(item, ComponentBlock)]
+        found = [self.registry.find(item.kind, item.use) for item in named]
+        return [[item.kind, item.qualified_name, item.version] for item in found]
 
     def _check_inputs_exist(self, name: str) -> None:
         for reference in self.pipeline.references(name):
-            head = reference.partition(".")[0]
-            record = self.run_dir.steps.get(head)
-            if head in self.pipeline.steps and not (record and record.status == "done"):
+            record = self.run_dir.steps.get(reference.head)
+            if reference.head in self.pipeline.steps and not (record and record.status == "done"):
                 raise OccframeError(
                     f"step `{name}` needs `{reference}`, which is not made yet", remedy="run without --only"
                 )
@@ -156,15 +174,16 @@ class Runner:
     def _run_step(self, step: PlannedStep) -> None:
         block = self.pipeline.steps[step.name]
         self.console.print(f"[bold]- {step.name}[/]" + (f" [dim]({step.why})[/]" if step.action == "resume" else ""))
+        self._mark_stale(step.name)
         url = self.run_dir.fresh_step_dir(step.name, keep=step.action == "resume")
         self.run_dir.record(step.name, StepRecord(step.use, "running", step.fingerprint, now()))
         context = RunningStep(self, step.name, block, url)
         began = time.monotonic()
         try:
             outcome = context.build.build(block).run(context)
+            self._finish(step, block, outcome, context, began)
             if self._stop.is_set():
                 # A step that finished before it saw the request is done; the run stops behind it.
-                self._finish(step, block, outcome, context, began)
                 raise Interrupted("stopped", remedy="run the same command again to go on")
         except (Interrupted, KeyboardInterrupt):
             if self.run_dir.steps[step.name].status == "running":
@@ -172,7 +191,7 @@ class Runner:
             raise
         except OSError as error:
             self._fail(step, error, began)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise OccframeError(
                     f"step `{step.name}` cannot write to {url}: {error.strerror}",
                     remedy="free some space or choose another run_dir; what is done is kept, run again to go on",
@@ -181,7 +200,15 @@ class Runner:
         except Exception as error:
             self._fail(step, error, began)
             raise
-        self._finish(step, block, outcome, context, began)
+
+    def _mark_stale(self, name: str) -> None:
+        """What was made from an earlier result of this step is no longer what a record says it is."""
+        stale = {name}
+        for other in self.pipeline.steps:
+            if stale & set(self._needs(other)):
+                stale.add(other)
+                if other in self.run_dir.steps:
+                    self.run_dir.change(other, fingerprint="")
 
     def _finish(
         self, step: PlannedStep, block: StepBlock, outcome: StepOutcome, context: RunningStep, began: float
@@ -192,12 +219,19 @@ class Runner:
                 f"step `{step.name}` declares the outputs {sorted(kinds)} and returned {sorted(outcome.outputs)}",
                 remedy=f"report this to the authors of {block.owner}",
             )
+        try:
+            json.dumps([dict(outcome.outputs), dict(outcome.metrics), list(outcome.headlines)], default=_refuse)
+        except TypeError as error:
+            raise OccframeError(
+                f"step `{step.name}` returned what is no plain JSON: {error}",
+                remedy=f"report this to the authors of {block.owner}",
+            ) from error
         self.run_dir.change(
             step.name,
             status="done",
             seconds=round(time.monotonic() - began, 3),
             outputs={part: {"kind": kinds[part], "meta": dict(meta)} for part, meta in outcome.outputs.items()},
-            metrics=dict(outcome.metrics),
+            metrics={key: value if math.isfinite(value) else None for key, value in outcome.metrics.items()},
             headlines=tuple(outcome.headlines),
             notes=tuple(context.notes),
         )
@@ -219,47 +253,47 @@ class Runner:
             self._datasets[name] = self.build_context(name).build(block)
         return self._datasets[name]
 
-    def dataset(self, reference: str) -> Dataset:
+    def dataset(self, reference: Reference | str) -> Dataset:
         from occframe.data import ParquetFaces, apply_split
         from occframe.data.splits import SplitPart
 
+        reference = DataRef(reference)
         if reference in self._datasets:
             return self._datasets[reference]
-        name, _, part = str(reference).partition(".")
-        if name in self.pipeline.config.data:
-            whole: Dataset = self._source(name)
-            splits: Mapping[str, SplitPart] = self.pipeline.config.data[name].splits
+        if reference.head in self.pipeline.config.data:
+            whole = self._source(reference.head)
+            splits: Mapping[str, SplitPart] = self.pipeline.config.data[reference.head].splits
         else:
-            artefact = self.artefact(Reference(reference))
-            whole = ParquetFaces(join(artefact.url, "faces.parquet"))
-            recorded = self.artefact(Reference(name)).meta.get("splits", {})
-            splits = {key: SplitPart.model_validate(value) for key, value in recorded.items()}
-        chosen = apply_split(whole, splits, part, derive_seed(self.pipeline.config.seed, "split")) if part else whole
-        self._datasets[str(reference)] = chosen
+            made = self.artefact(DataRef(reference.head))
+            whole = ParquetFaces(join(made.url, "faces.parquet"))
+            splits = {key: SplitPart.model_validate(value) for key, value in made.meta.get("splits", {}).items()}
+        seed = derive_seed(self.pipeline.config.seed, "split")
+        chosen = apply_split(whole, splits, reference.part, seed) if reference.part else whole
+        self._datasets[reference] = chosen
         return chosen
 
     def artefact(self, reference: Reference | str) -> Artefact:
-        if "/" in reference:
-            return self._external(Reference(reference))
-        name, _, part = str(reference).partition(".")
-        record = self.run_dir.steps.get(name)
-        if record is None or record.status != "done" or part not in record.outputs:
-            raise OccframeError(f"`{reference}` is not made yet", remedy=f"run step `{name}` first")
-        output = record.outputs[part]
-        return Artefact(str(reference), output["kind"], self.run_dir.step_url(name), output["meta"])
+        reference = reference if isinstance(reference, Reference) else Reference(reference)
+        if reference.is_external:
+            return self._external(reference)
+        record = self.run_dir.steps.get(reference.head)
+        if record is None or record.status != "done" or reference.part not in record.outputs:
+            raise OccframeError(f"`{reference}` is not made yet", remedy=f"run step `{reference.head}` first")
+        output = record.outputs[reference.part]
+        return Artefact(reference, output["kind"], self.run_dir.step_url(reference.head), output["meta"])
 
     def _external(self, reference: Reference) -> Artefact:
-        """The output of a step of another run: ``RUN_DIR/STEP``."""
-        url, _, name = str(reference).rstrip("/").rpartition("/")
+        """The output of a step of another run: ``RUN_DIR/STEP`` or ``RUN_DIR/STEP.PART``."""
+        url, _, name = reference.head.rpartition("/")
         manifest = join(url, "manifest.json")
         record = read_json(manifest)["steps"].get(name) if exists(manifest) else None
-        if record is None or record["status"] != "done" or "" not in record["outputs"]:
+        if record is None or record["status"] != "done" or reference.part not in record["outputs"]:
             raise OccframeError(f"{reference} is not the finished step of a run", remedy="name RUN_DIR/STEP")
-        output = record["outputs"][""]
+        output = record["outputs"][reference.part]
         kind = getattr(reference, "kind", output["kind"])
         if output["kind"] != kind:
             raise OccframeError(f"{reference} is of kind {output['kind']}, this needs {kind}")
-        return Artefact(str(reference), output["kind"], str(reference), output["meta"] | {"of": record["fingerprint"]})
+        return Artefact(reference, output["kind"], reference.head, output["meta"] | {"of": record["fingerprint"]})
 
     def build_context(self, name: str) -> BuildContext:
         return BuildContext(self.registry, self.device, derive_seed(self.pipeline.config.seed, name))
@@ -307,6 +341,21 @@ class RunningStep:
         return self._runner.run_dir.info
 
 
+def _stamp(file: FileRef) -> str:
+    """Changes with the file; what cannot be looked at is the step's to complain about."""
+    from occframe.data.stamps import stamp
+
+    try:
+        fs, path = filesystem(file)
+        return stamp(fs.info(path))
+    except (OSError, OccframeError):
+        return "not there"
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
+
+
 def resolve_device(name: str) -> str:
     """A torch device string; "auto" is CUDA where there is one. Raises OccframeError for a device that is not there."""
     if name == "cpu":
@@ -318,7 +367,7 @@ def resolve_device(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise OccframeError(f"device `{name}` is not usable: {reason}", remedy="use `device: auto` or `cpu`") from error
     return name
 

@@ -6,6 +6,7 @@ the same entry-point name in silence, and one broken import kills the host witho
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -149,6 +150,7 @@ def _inline(path: Path) -> _Source:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or not path.is_file():
             raise OccframeError(f"no inline plugin at {path}")
+        _refuse_taken_name(path)
         module = importlib.util.module_from_spec(spec)
         # Lazy "module:Name" strings and pickling need the module to be findable by name.
         sys.modules[path.stem] = module
@@ -159,7 +161,23 @@ def _inline(path: Path) -> _Source:
             raise
         return module
 
-    return _Source(path.stem, f"inline {path.name}", "-", load)
+    # The content is the version: an edited plugin makes the steps that use it run again.
+    version = hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else "-"
+    return _Source(path.stem, f"inline {path.name}", version, load)
+
+
+def _refuse_taken_name(path: Path) -> None:
+    """An inline plugin becomes a module of its file's name, which must not stand in for another one."""
+    loaded = sys.modules.get(path.stem)
+    try:
+        spec = getattr(loaded, "__spec__", None) or importlib.util.find_spec(path.stem)
+    except (ImportError, ValueError):
+        spec = None
+    origin = getattr(spec, "origin", None)
+    if (loaded or spec) and (
+        not origin or origin in ("built-in", "frozen") or Path(origin).resolve() != path.resolve()
+    ):
+        raise OccframeError(f"the inline plugin {path} has the name of another module, `{path.stem}`; rename the file")
 
 
 class PluginRegistry:
@@ -194,8 +212,9 @@ class PluginRegistry:
                 registry.records.append(PluginRecord(source.name, source.distribution, source.version, "blocked"))
             else:
                 registry._load(source)
-        for path in inline:
-            registry._load(_inline(Path(path)))
+        # Once, though --inline-plugin and the pipeline may both name it.
+        for path in dict.fromkeys(Path(item).resolve() for item in inline):
+            registry._load(_inline(path))
         return registry
 
     def register(self, plugin: Any, *, name: str, distribution: str, version: str = "-") -> PluginRecord:

@@ -35,7 +35,7 @@ class StepRecord:
     started: str
     seconds: float = 0.0
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     headlines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     error: str | None = None
@@ -75,14 +75,17 @@ class RunDir:
         return join(self.url, name)
 
     def record(self, name: str, record: StepRecord) -> None:
+        self._save(self.steps | {name: record})
         self.steps[name] = record
-        self.save()
 
     def change(self, name: str, **changes: Any) -> None:
         self.record(name, replace(self.steps[name], **changes))
 
     def save(self) -> None:
-        steps = {name: asdict(record) for name, record in self.steps.items()}
+        self._save(self.steps)
+
+    def _save(self, records: Mapping[str, StepRecord]) -> None:
+        steps = {name: asdict(record) for name, record in records.items()}
         write_json(join(self.url, MANIFEST), {"format": FORMAT, "run": self.info, "steps": steps})
 
     def fresh_step_dir(self, name: str, *, keep: bool) -> str:
@@ -91,7 +94,7 @@ class RunDir:
         fs, path = filesystem(url)
         if not keep and fs.exists(path):
             # Only what a run made may be deleted: `run_dir: .` and a step called `docs` must not cost anybody's docs.
-            if name not in self.steps:
+            if name not in self.steps and fs.ls(path):
                 raise OccframeError(
                     f"{url} exists and was not made by a run in this directory",
                     remedy="choose another run_dir, give the step another `name:`, or move that away",

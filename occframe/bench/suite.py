@@ -5,6 +5,7 @@ Every cell is a step of that pipeline, so cells are cached, resumed and recomput
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
@@ -14,6 +15,7 @@ from occframe.component import BackboneBlock, Config, DataRef, OcclusionBlock, P
 from occframe.config import DataBlock, Name, Pipeline, load_pipeline, problems_of
 from occframe.errors import ConfigError, Problem
 from occframe.plugins import PluginRegistry
+from occframe.rundir import canonical
 from occframe.yamlfile import YamlFile, dump_yaml, parse_yaml
 
 
@@ -77,34 +79,38 @@ def evaluation_step(system: str, trial: str) -> str:
     return f"evaluate-{system}-{trial}"
 
 
+def _embedding_step(system: str, data: str, occlusion: Mapping[str, Any] | None) -> str:
+    """The embed step of some faces, covered or not. occlusion: the block, validated and written out in full.
+
+    Named by what it is: `faces.test` cannot meet `faces-test`, and a new condition moves no other cell.
+    """
+    return f"embed-{system}-{hashlib.sha256(canonical([data, occlusion])).hexdigest()[:10]}"
+
+
 def _steps_of(system: str, suite: SuiteConfig, flat: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     chosen = suite.systems[system]
     model = chosen.model or f"model-{system}"
     if not chosen.model:
         written = flat["systems"][system]
         yield {"use": "pretrained", "name": model, "backbone": written["backbone"], "weights": written["weights"]}
-    made: set[str] = set()
-    for trial_name, trial in suite.trials.items():
-        probes = {condition: (trial.data, condition) for condition in suite.conditions}
-        reference = (trial.reference or trial.data, None)
-        for data, condition in [reference, *probes.values()]:
-            occlusion = flat["conditions"][condition] if condition else None
-            name = _embed_step(system, data, condition if occlusion else None)
-            if name not in made:
-                made.add(name)
-                step = {"use": "embed", "name": name, "model": model, "data": str(data), "occlusion": occlusion}
-                yield step | suite.embed
-        yield {
+    embedded: dict[str, dict[str, Any]] = {}
+
+    def embedding(data: str, condition: str | None) -> str:
+        occlusion = flat["conditions"][condition] if condition else None
+        name = _embedding_step(system, data, occlusion)
+        step = {"use": "embed", "name": name, "model": model, "data": str(data), "occlusion": occlusion}
+        embedded[name] = suite.embed | step
+        return name
+
+    evaluations = [
+        {
             "use": "evaluate",
             "name": evaluation_step(system, trial_name),
-            "reference": _embed_step(system, reference[0], None),
-            "probes": {
-                condition: _embed_step(system, data, condition if suite.conditions[condition] else None)
-                for condition, (data, _) in probes.items()
-            },
+            "reference": embedding(trial.reference or trial.data, None),
+            "probes": {condition: embedding(trial.data, condition) for condition in suite.conditions},
             "protocols": [flat["trials"][trial_name]["protocol"]],
         }
-
-
-def _embed_step(system: str, data: str, condition: str | None) -> str:
-    return "-".join(["embed", system, data.replace(".", "-"), condition or "clean"])
+        for trial_name, trial in suite.trials.items()
+    ]
+    yield from embedded.values()
+    yield from evaluations

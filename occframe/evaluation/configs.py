@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from occframe.component import Config
+from occframe.component import Config, FileRef
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Rank = Annotated[int, Field(ge=1)]
@@ -23,7 +23,7 @@ class DrawnPairs(Config):
 
 
 class VerificationConfig(Config):
-    pairs: str | None = Field(
+    pairs: FileRef | None = Field(
         None,
         description="URL of a pair file: LFW's `pairs.txt`, or CSV with a header `id_a,id_b,same[,fold]`. "
         "The first image is looked up in the reference, the second among the probes. "

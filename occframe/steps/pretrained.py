@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from occframe.component import BackboneBlock, BuildContext
+from occframe.component import BackboneBlock, BuildContext, FileRef
 from occframe.errors import OccframeError
 from occframe.step import StepConfig, StepContext, StepOutcome
 
@@ -13,7 +13,7 @@ class PretrainedConfig(StepConfig):
     produces = "model"
 
     backbone: BackboneBlock = Field(description="the network the weights were trained in")
-    weights: str = Field(
+    weights: FileRef = Field(
         min_length=1, description="a safetensors or torch checkpoint: a path, any fsspec URL, or registry:NAME"
     )
 

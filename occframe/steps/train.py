@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from occframe.component import BackboneBlock, DataRef, LossBlock, ModelRef, OcclusionBlock
+from occframe.component import BackboneBlock, DataRef, FileRef, LossBlock, ModelRef, OcclusionBlock
 from occframe.errors import OccframeError, first_line
 from occframe.machine import default_threads
 from occframe.precision import Precision
@@ -30,7 +30,7 @@ class TrainConfig(StepConfig):
 
     data: DataRef = Field(description="the faces to learn from")
     backbone: BackboneBlock = Field(description="the recognition network")
-    weights: str | None = Field(
+    weights: FileRef | None = Field(
         None, description="weights to begin with: a path, a URL or registry:NAME; none: from scratch"
     )
     start: ModelRef | None = Field(

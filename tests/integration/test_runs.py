@@ -95,7 +95,63 @@ def test_a_step_whose_directory_was_deleted_runs_again(project):
     plan = project.run("--dry-run")
     assert "its directory is gone" in plan.stdout
     assert project.run().returncode == 0
-    assert project.ran() == ["first"]
+    assert project.ran() == ["first", "second"]
+
+
+def test_only_uses_what_lies_on_disk_and_is_remembered_as_such(project):
+    project.run()
+    assert project.run("--set", "steps.first.value=5", "--only", "second").stdout == "first is 1\nsecond is 2\n"
+    assert project.run("--set", "steps.first.value=5").stdout == "first is 5\nsecond is 6\n"
+
+
+def test_what_stands_on_a_redone_step_is_done_again_even_after_a_failure(project):
+    project.run()
+    project.write("first", "second", first="behave: fail")
+    assert project.run().returncode == 1
+    project.write("first", "second")
+    project.ran()
+    project.run()
+    assert project.ran() == ["first", "second"]
+    project.run("--only", "first")
+    project.run()
+    assert project.ran() == ["first", "second"]
+
+
+def test_an_edited_inline_plugin_runs_its_steps_again(project):
+    plugin = project.folder / "my_toy_steps.py"
+    plugin.write_text(TOY.read_text())
+    project.file.write_text(project.file.read_text().replace(str(TOY), str(plugin)))
+    project.run(), project.ran()
+    plugin.write_text(TOY.read_text() + "\n# edited\n")
+    project.run()
+    assert project.ran() == ["first", "second"]
+
+
+def test_a_step_that_returns_no_json_fails_by_name(project):
+    project.write("first", "second", second="behave: return_no_json")
+    done = project.run()
+    assert done.returncode == 1
+    assert "step `second` returned what is no plain JSON" in done.stderr
+    assert project.manifest()["steps"]["second"]["status"] == "failed"
+
+
+def test_a_directory_made_but_not_recorded_is_no_obstacle(project):
+    (project.run_dir / "first").mkdir(parents=True)
+    assert project.run().returncode == 0
+
+
+def test_a_plugin_named_twice_is_loaded_once(project):
+    done = project.run("--inline-plugin", str(TOY))
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_inline_plugin_must_not_replace_a_module(project):
+    plugin = project.folder / "random.py"
+    plugin.write_text(TOY.read_text())
+    project.file.write_text(project.file.read_text().replace(str(TOY), str(plugin)))
+    done = project.run()
+    assert done.returncode == 1
+    assert "has the name of another module, `random`; rename the file" in done.stderr
 
 
 def test_only_a_step_whose_inputs_are_missing(project):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from occframe.bench.suite import expand, load_suite
 from occframe.plugins import PluginRegistry
 from occframe.schema import pipeline_schema
-from occframe.yamlfile import read_yaml
+from occframe.yamlfile import parse_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -106,6 +107,25 @@ trials:
     again_result = json.loads((folder / "runs" / "suite" / "result.json").read_text())
     assert again_result["rows"] == result["rows"]
     assert again_result["suite_hash"] == result["suite_hash"]
+
+
+def test_cells_that_sound_alike_are_not_mixed_up():
+    registry = PluginRegistry.discover()
+    text = """\
+name: s
+run_dir: r
+data: {faces: {use: synthetic, splits: {test: {identities: rest}}}, faces-test: synthetic}
+systems: {a: {model: runs/x/y}}
+conditions: {clean: {use: rectangles}, plain: null}
+trials:
+  one: {data: faces.test, protocol: identification}
+  two: {data: faces-test, protocol: identification}
+"""
+    pipeline = expand(load_suite(parse_yaml(text, "suite.yaml"), registry), "suite.yaml", registry)
+    embeds = {(str(s.config.data), s.config.occlusion is None) for s in pipeline.config.steps if s.use == "embed"}
+    assert embeds == {(data, plain) for data in ("faces.test", "faces-test") for plain in (True, False)}
+    one = pipeline.steps["evaluate-a-one"].config
+    assert one.reference == one.probes["plain"] != one.probes["clean"]
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,14 @@ class Make:
         with open(self.config.trace, "a") as trace:
             trace.write(f"{context.name} ")
         before = context.artefact(self.config.needs).meta["value"] if self.config.needs else 0
-        getattr(self, self.config.behave)(context)
-        value = before + self.config.value
-        return StepOutcome({"": {"value": value}}, {"value": float(value)}, [f"{context.name} is {value}"])
+        value = getattr(self, self.config.behave)(context) or before + self.config.value
+        return StepOutcome({"": {"value": value}}, {"value": abs(value)}, [f"{context.name} is {value}"])
 
     def well(self, context: StepContext) -> None:
         context.note("all is well")
+
+    def return_no_json(self, context: StepContext) -> complex:
+        return 1j
 
     def fail(self, context: StepContext) -> None:
         raise OccframeError("the step failed", remedy="do better")
