@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+from functools import cache
 
 MOST_THREADS = 16
 
@@ -18,3 +21,19 @@ def usable_cores() -> int:
 def default_threads() -> int:
     """Threads for decoding and drawing where the configuration names no number."""
     return min(usable_cores(), MOST_THREADS)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next allocation; for work on the CPU, in the whole process, for good.
+
+    Left alone it returns the activations of a network to the kernel, layer by layer, which clears each page before it
+    hands it out again. Kept, inference gains 1.2 (MobileFaceNet) to 1.7 times (IResNet-18), training a fifth, for some
+    200 MB that stay with the process. Does nothing where the C library is another.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_threshold, 32 * 2**20)  # the most that glibc takes
+    libc.mallopt(trim_threshold, 2**31 - 1)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from occframe.component import BackboneBlock, DataRef, FileRef, LossBlock, ModelRef, OcclusionBlock
 from occframe.errors import OccframeError, first_line
-from occframe.machine import default_threads
+from occframe.machine import default_threads, keep_freed_memory
 from occframe.precision import Precision
 from occframe.step import StepConfig, StepContext, StepOutcome
 from occframe.training.optimisers import OptimiserConfig, Sgd
@@ -85,6 +85,8 @@ class TrainStep:
         from occframe.storage import join
 
         config: TrainConfig = context.config
+        if context.device.startswith("cpu"):
+            keep_freed_memory()
         faces = context.dataset(config.data)
         classes = _classes(faces, config.data)
         batch_size = min(config.batch_size, len(faces.ids))
