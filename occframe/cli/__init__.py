@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from occframe.cli.lazy import LazyVerbs
 from occframe.errors import OccframeError
 
 if TYPE_CHECKING:
@@ -21,27 +21,26 @@ COMMANDS = {
     "validate": ("occframe.cli.validate:validate", "Check a pipeline file; every problem at once."),
     "schema": ("occframe.cli.schema:schema", "Print the JSON Schema of pipeline files, for editors."),
     "plugins": ("occframe.cli.plugins:plugins", "List plugins and the components they provide."),
+    "data": ("occframe.cli.data:data", "Convert and inspect data sets of faces."),
     "bench": ("occframe.cli.bench:bench", "Compare systems on data sets and protocols."),
     "doctor": ("occframe.cli.doctor:doctor", "Check this machine and installation, with remedies."),
 }
 
 
-class LazyGroup(click.Group):
-    """Lists verbs without importing them; plugins add theirs."""
+class Verbs(LazyVerbs):
+    """The core's verbs, and those that plugins add."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return [*COMMANDS, *self._added()]
+        return [*super().list_commands(context), *self._added()]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name in COMMANDS:
-            module, _, attribute = COMMANDS[name][0].partition(":")
-            return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+        if command := super().get_command(context, name):
+            return command
         component = self._added().get(name)
         return cast("click.Command", component.load_factory()) if component else None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        super().format_commands(context, formatter)
         if added := self._added():
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, f"{item.summary} ({item.owner})") for name, item in added.items()])
@@ -53,7 +52,7 @@ class LazyGroup(click.Group):
         return {item.name: item for item in components if item.name not in COMMANDS}
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, verbs=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="occframe")
 def cli() -> None:
     """Face recognition that survives occlusion: train, embed, index, evaluate.
