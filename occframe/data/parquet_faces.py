@@ -21,9 +21,10 @@ class ParquetFaces:
 
     url: a file, or a directory of part files (their rows in the order of the files' names), on any fsspec file system.
     image: column of encoded bytes, or of structs {bytes, path} as Hugging Face writes them.
-    identity: column of labels, text or numbers. id: column of unique names; where None, ``id`` or ``file`` if there
-    is one, else file and row number. landmarks: column of 10 numbers, (x, y) pixels of the five points; where None,
-    ``landmarks`` if there is one. Every other column of numbers or text is an attribute.
+    identity: column of labels, text or numbers; where None, ``identity``, else ``label`` as Hugging Face has it.
+    id: column of unique names; where None, ``id`` or ``file`` if there is one, else file and row number. landmarks:
+    column of 10 numbers, (x, y) pixels of the five points; where None, ``landmarks`` if there is one. Every other column
+    of numbers or text is an attribute.
     aligned: where None, what the file's metadata says (``FaceParquetWriter`` writes it), else False.
     cache_bytes: how much of the image column is kept in memory.
     """
@@ -33,7 +34,7 @@ class ParquetFaces:
         url: str,
         *,
         image: str = "image",
-        identity: str = "identity",
+        identity: str | None = None,
         id: str | None = None,
         landmarks: str | None = None,
         aligned: bool | None = None,
@@ -42,11 +43,12 @@ class ParquetFaces:
         self.url = url
         self._parts = open_parts(url)
         schema = self._parts[0].schema
-        self._image, self._identity = image, identity
+        self._image = image
+        self._identity = identity or ("label" if {"identity", "label"} & set(schema.names) == {"label"} else "identity")
         self._id = id or next((name for name in ("id", "file") if name in schema.names), None)
         self._landmarks = landmarks or ("landmarks" if "landmarks" in schema.names else None)
         for part in self._parts:
-            part.require(name for name in (image, identity, self._id, self._landmarks) if name)
+            part.require(name for name in (image, self._identity, self._id, self._landmarks) if name)
         self.aligned = (schema.metadata or {}).get(b"occframe.aligned") == b"true" if aligned is None else aligned
         sizes = [size for part in self._parts for size in part.group_sizes()]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -20,6 +20,18 @@ def occframe_register_datasets(register):  # type: ignore[no-untyped-def]
         summary="Parquet: one row an image, with identity and optional landmarks and attributes",
     )
     register(
+        "recordio",
+        "occframe_datasets.recordio:build",
+        config="occframe_datasets.configs:RecordIoConfig",
+        summary="InsightFace's train.rec and train.idx, read without MXNet",
+    )
+    register(
+        "webdataset",
+        "occframe_datasets.webdataset:build",
+        config="occframe_datasets.configs:WebDatasetConfig",
+        summary="tar shards: pictures with .cls, .txt or .json beside them",
+    )
+    register(
         "orl",
         "occframe_datasets.orl:build",
         config="occframe_datasets.configs:OrlConfig",

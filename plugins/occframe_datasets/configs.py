@@ -22,7 +22,9 @@ class ParquetConfig(Config):
 
     url: str = Field(description="a file, or a folder of part files: a path or any fsspec URL")
     image: str = Field("image", description="column of encoded pictures, or of structs {bytes, path}")
-    identity: str = Field("identity", description="column of identity labels")
+    identity: str | None = Field(
+        None, description="column of identity labels; where absent `identity`, else `label` as Hugging Face names it"
+    )
     id: str | None = Field(
         None,
         description="column of unique names; where absent `id` or `file` if there is one, else file and row number",
@@ -35,6 +37,24 @@ class ParquetConfig(Config):
         None, description="every picture is aligned to the ArcFace template; where absent what the file says of itself"
     )
     cache_mb: int = Field(1024, ge=1, description="MiB of pictures kept in memory; shuffling mixes as many rows as fit")
+
+
+class RecordIoConfig(Config):
+    """InsightFace's training sets, as MXNet RecordIO."""
+
+    url: str = Field(description="the .rec file, or the folder that holds train.rec; the .idx file lies beside it")
+    aligned: bool = Field(True, description="every picture is aligned to the ArcFace template, as InsightFace's are")
+
+
+class WebDatasetConfig(Config):
+    """Tar shards, as WebDataset writes them."""
+
+    url: str = Field(description="a .tar file, or a folder of them: a path or any fsspec URL")
+    label: str = Field(
+        "cls", description="extension of the file of each sample that names the identity: cls, txt, json …"
+    )
+    key: str = Field("identity", description="where `label` is json, the value in it that names the identity")
+    aligned: bool = Field(False, description="every picture is a face crop aligned to the ArcFace template already")
 
 
 class OrlConfig(Config):

@@ -62,6 +62,13 @@ def test_a_file_of_strangers_columns(tmp_path):
     assert typed is faces
 
 
+def test_a_file_of_hugging_face(tmp_path):
+    pictures = [{"bytes": expected(at), "path": f"{at}.jpg"} for at in range(3)]
+    pq.write_table(pa.table({"image": pictures, "label": [5, 5, 6]}), tmp_path / "a.parquet")
+    faces = ParquetFaces(str(tmp_path / "a.parquet"))
+    assert (faces.subjects, faces.read([2])) == (["5", "5", "6"], [expected(2)])
+
+
 def test_a_folder_of_part_files(tmp_path):
     url = write(tmp_path / "faces", table(10), table(7, first=10), table(3, first=17))
     (tmp_path / "faces" / "_SUCCESS").write_text("")
