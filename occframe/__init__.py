@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         EvaluationRef,
         FileRef,
         GeneratorBlock,
+        GeneratorRef,
         HitsRef,
         IndexRef,
         LossBlock,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         EmbeddingTable,
         FaceBatch,
         FeatureInfo,
+        GeneratorOutput,
         Hits,
         ImageSpec,
         Mistake,
@@ -53,14 +55,14 @@ _HOMES = {
     "occframe.component": (
         "AlignerBlock BackboneBlock BuildContext Config DataRef DatasetBlock DetectorBlock EmbeddingsRef EvaluationRef "
         "FileRef "
-        "GeneratorBlock HitsRef IndexRef LossBlock MatcherBlock ModelRef OcclusionBlock ProtocolBlock"
+        "GeneratorBlock GeneratorRef HitsRef IndexRef LossBlock MatcherBlock ModelRef OcclusionBlock ProtocolBlock"
     ),
     "occframe.errors": "ConfigError Interrupted OccframeError PluginError",
     "occframe.plugins": "Register",
     "occframe.step": "Artefact StepConfig StepContext StepOutcome",
     "occframe.types": (
-        "AlignedFace Backbone BackboneOutput Curve DetectedFace EmbeddingTable FaceBatch FeatureInfo Hits ImageSpec "
-        "Mistake Occluded ProtocolResult"
+        "AlignedFace Backbone BackboneOutput Curve DetectedFace EmbeddingTable FaceBatch FeatureInfo GeneratorOutput "
+        "Hits ImageSpec Mistake Occluded ProtocolResult"
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -89,6 +91,8 @@ __all__ = [
     "FeatureInfo",
     "FileRef",
     "GeneratorBlock",
+    "GeneratorOutput",
+    "GeneratorRef",
     "Hits",
     "HitsRef",
     "ImageSpec",

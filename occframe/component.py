@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import (
@@ -69,6 +70,15 @@ class Config(BaseModel):
         except ValidationError as error:
             details = [_with_suggestion(item, cls) for item in error.errors(include_url=False)]
             raise ValidationError.from_exception_data(error.title, details) from None
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        """Small configurations, as YAML would give them, with which conformance checks exercise the component.
+
+        Override where the defaults need more than a second, or something that is not there: files may be written into
+        ``folder``. Raises OccframeError where this machine lacks what no example can do without, such as weights.
+        """
+        return [{}]
 
 
 #: Stands in a JSON Schema where a component is chosen; ``occframe.schema`` puts the choices there.
@@ -224,6 +234,10 @@ class DataRef(Reference):
 
 class ModelRef(Reference):
     kind = "model"
+
+
+class GeneratorRef(Reference):
+    kind = "generator"
 
 
 class EmbeddingsRef(Reference):

@@ -87,12 +87,25 @@ class BackboneOutput:
 
 
 @dataclass(frozen=True)
+class GeneratorOutput:
+    """images: Tensor [B, 3, H, W] float32, -1..1. alpha: Tensor [B, 1, H, W] float32, 0..1, how much of each pixel is
+    new: where it is 0, ``images`` is the input; None where the generator draws every pixel anew."""
+
+    images: Tensor
+    alpha: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class EmbeddingTable:
-    """ids: N unique strings. subjects: N identity labels. vectors: array [N, D] float32, L2-normalised."""
+    """ids: N unique strings. subjects: N identity labels. vectors: array [N, D] float32, L2-normalised.
+
+    columns: what else is known of each face, arrays of length N by name; those that a protocol asks for.
+    """
 
     ids: Sequence[str]
     subjects: Sequence[str]
     vectors: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,11 +143,64 @@ class AlignedFace:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart. x, y: arrays of equal length."""
+    """A line of a chart. x, y: arrays of equal length. supported: from which x on, and up to which, the data is enough
+    to say anything; None where it always is. Outside, a chart shades the curve or leaves it out."""
 
     name: str
     x: np.ndarray
     y: np.ndarray
+    supported: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """edges: array [B + 1], ascending; a bin holds its left edge, the last one both. counts: int64 [B] by series."""
+
+    edges: np.ndarray
+    counts: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval: how a figure would vary with other people. low, high: of ``level``, 0..1.
+
+    rounds: array [n] float32, the figure in every bootstrap round, NaN where it is undefined. Round i draws the same
+    people for every system and condition on the same data, so that differences are paired.
+    """
+
+    low: float
+    high: float
+    rounds: np.ndarray
+    level: float = 0.95
+
+
+@dataclass(frozen=True)
+class Group:
+    """Figures of a part of the trials: those whose faces agree in ``column``, at the thresholds of all trials.
+
+    label: "glasses" or "0.1..0.2". low, high: of a numeric bin, else None. counts: of the trials in the group.
+    """
+
+    column: str
+    label: str
+    metrics: Mapping[str, float]
+    counts: Mapping[str, int]
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What became of every trial, for tests between two systems on the same trials.
+
+    digest: of the trials' ids, in order: two systems with equal digests were asked the same. correct: bool [T].
+    scores: float32 [T]. rule: what "correct" means, for a reader.
+    """
+
+    digest: str
+    correct: np.ndarray
+    scores: np.ndarray
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -151,7 +217,9 @@ class Mistake:
 class ProtocolResult:
     """metrics: headline figures by name, fractions 0..1 unless the name carries a unit. notes: what a reader must know.
 
-    curves: by chart name ("ROC", "CMC"), each one curve. mistakes: worst first. counts: pairs, probes, folds ….
+    curves: by chart name ("ROC", "CMC", "DIR-FPIR"), each one curve. mistakes: worst first. counts: pairs, probes,
+    folds …. intervals: of the metrics of these names. histograms: by name ("scores"). groups: by attribute or by how
+    much is hidden. trials: None where they are too many to keep.
     """
 
     metrics: Mapping[str, float]
@@ -159,6 +227,10 @@ class ProtocolResult:
     mistakes: Sequence[Mistake] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
+    groups: Sequence[Group] = ()
+    trials: Trials | None = None
 
 
 # --- what a component of each kind is ---------------------------------------------------------------------------------
@@ -250,12 +322,22 @@ class LossTerm(Protocol):
 
 
 class Generator(Protocol):
-    """A ``torch.nn.Module``, images Tensor [B, 3, H, W] in -1..1 -> images of the same shape and range."""
+    """A ``torch.nn.Module``, images -> GeneratorOutput: faces as they would look without something, or otherwise.
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    It is given and gives images [B, 3, H, W] of any H x W from 8 x 8 on, -1..1, in the colour order of ``image_spec``;
+    in evaluation mode the result for one image does not depend on the others of its batch.
+
+    image_spec: the size it is trained at, colour order, mean and std 0.5. It may offer ``generate_form()``: a copy for
+    inference that gives the same faster.
+    """
+
+    image_spec: ImageSpec
+
+    def __call__(self, images: Tensor) -> GeneratorOutput: ...
 
     def discriminator(self) -> Any:
-        """The ``nn.Module`` that this generator is trained against."""
+        """A new ``nn.Module`` that this generator is trained against: images [B, 3, H, W], -1..1 -> scores of any
+        shape [B, ...], large for a real image, not squashed to 0..1."""
 
 
 class Matcher(Protocol):
@@ -280,7 +362,12 @@ class Aligner(Protocol):
 
 
 class EvaluationProtocol(Protocol):
-    """Turns embeddings into figures. ``reference`` is enrolled, ``probe`` is compared with it."""
+    """Turns embeddings into figures. ``reference`` is enrolled, ``probe`` is compared with it.
+
+    It may offer ``columns``, names of what it wants to know of each face: attributes of the data set, or
+    ``hidden_face``, ``hidden_eyes``, ``hidden_nose``, ``hidden_mouth``, the share (0..1) that an occlusion hides. Both tables then have
+    them in ``EmbeddingTable.columns``.
+    """
 
     def evaluate(self, reference: EmbeddingTable, probe: EmbeddingTable, hits: Hits | None) -> ProtocolResult:
         """hits: of ``probe``'s rows searched in ``reference``, where a search step ran; the same table may stand on
