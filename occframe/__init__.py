@@ -42,11 +42,15 @@ if TYPE_CHECKING:
         FaceBatch,
         FeatureInfo,
         GeneratorOutput,
+        Group,
+        Histogram,
         Hits,
         ImageSpec,
+        Interval,
         Mistake,
         Occluded,
         ProtocolResult,
+        Trials,
     )
 
 __version__ = "0.1.0"
@@ -93,11 +97,14 @@ __all__ = [
     "GeneratorBlock",
     "GeneratorOutput",
     "GeneratorRef",
+    "Group",
+    "Histogram",
     "Hits",
     "HitsRef",
     "ImageSpec",
     "IndexRef",
     "Interrupted",
+    "Interval",
     "LossBlock",
     "MatcherBlock",
     "Mistake",
@@ -112,6 +119,7 @@ __all__ = [
     "StepConfig",
     "StepContext",
     "StepOutcome",
+    "Trials",
     "__version__",
     "hookimpl",
 ]
