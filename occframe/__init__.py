@@ -65,8 +65,8 @@ _HOMES = {
     "occframe.plugins": "Register",
     "occframe.step": "Artefact StepConfig StepContext StepOutcome",
     "occframe.types": (
-        "AlignedFace Backbone BackboneOutput Curve DetectedFace EmbeddingTable FaceBatch FeatureInfo GeneratorOutput "
-        "Hits ImageSpec Mistake Occluded ProtocolResult"
+        "AlignedFace Backbone BackboneOutput Curve DetectedFace EmbeddingTable FaceBatch FeatureInfo "
+        "GeneratorOutput Group Histogram Hits ImageSpec Interval Mistake Occluded ProtocolResult Trials"
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
