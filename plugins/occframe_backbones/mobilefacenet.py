@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from occframe.types import BackboneOutput, FeatureInfo, ImageSpec
+from occframe_backbones.convolution import convolve, fold
 from occframe_backbones.key_maps import guess_block, to_own_names
 
 if TYPE_CHECKING:
@@ -74,7 +75,12 @@ class ConvUnit(nn.Module):
         self.act = nn.Identity() if activation is None else activation(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+        # A norm that was folded for inference is an identity.
+        if not torch.is_grad_enabled() or not isinstance(self.norm, nn.BatchNorm2d):
+            return self.act(self.norm(self.conv(x)))
+        if self.norm.training:
+            return self.act(self.norm(convolve(self.conv, x, self.conv.weight, self.conv.bias)))
+        return self.act(convolve(self.conv, x, *fold(self.conv, self.norm)))
 
 
 class Bottleneck(nn.Module):

@@ -18,7 +18,8 @@ def fold_trunk(trunk: nn.Module) -> None:
     Which those are is read from the traced ``forward_features``; a trunk that cannot be traced is left as it is.
     """
     try:
-        graph = _Tracer().trace(_Features(trunk))
+        with torch.no_grad():  # with gradients a trunk may run in a form made for training
+            graph = _Tracer().trace(_Features(trunk))
     except Exception:  # anything may be in a stranger's forward, and then there is only no gain
         return
     modules = dict(trunk.named_modules())
