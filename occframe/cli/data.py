@@ -6,8 +6,9 @@ import click
 
 from occframe.cli.lazy import LazyVerbs
 
-#: verb -> (module:command, one line); `prepare`, `convert` and `inspect` go here.
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS = {
+    "convert": ("occframe.cli.data_convert:convert", "Any data set to Parquet; goes on where it stopped."),
+}
 
 
 @click.group(cls=LazyVerbs, verbs=VERBS)

@@ -23,8 +23,8 @@ class ParquetFaces:
     image: column of encoded bytes, or of structs {bytes, path} as Hugging Face writes them.
     identity: column of labels, text or numbers; where None, ``identity``, else ``label`` as Hugging Face has it.
     id: column of unique names; where None, ``id`` or ``file`` if there is one, else file and row number. landmarks:
-    column of 10 numbers, (x, y) pixels of the five points; where None, ``landmarks`` if there is one. Every other column
-    of numbers or text is an attribute.
+    column of 10 numbers, (x, y) pixels of the five points; where None, ``landmarks`` if there is one. Every other
+    column of numbers or text is an attribute.
     aligned: where None, what the file's metadata says (``FaceParquetWriter`` writes it), else False.
     cache_bytes: how much of the image column is kept in memory.
     """

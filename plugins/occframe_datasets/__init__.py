@@ -12,24 +12,28 @@ def occframe_register_datasets(register):  # type: ignore[no-untyped-def]
         "occframe_datasets.folder:build",
         config="occframe_datasets.configs:FolderConfig",
         summary="one sub-folder an identity, pictures in it",
+        caps={"reads:*/"},
     )
     register(
         "parquet",
         "occframe_datasets.parquet:build",
         config="occframe_datasets.configs:ParquetConfig",
         summary="Parquet: one row an image, with identity and optional landmarks and attributes",
+        caps={"reads:*.parquet"},
     )
     register(
         "recordio",
         "occframe_datasets.recordio:build",
         config="occframe_datasets.configs:RecordIoConfig",
         summary="InsightFace's train.rec and train.idx, read without MXNet",
+        caps={"reads:*.rec"},
     )
     register(
         "webdataset",
         "occframe_datasets.webdataset:build",
         config="occframe_datasets.configs:WebDatasetConfig",
         summary="tar shards: pictures with .cls, .txt or .json beside them",
+        caps={"reads:*.tar"},
     )
     register(
         "orl",
