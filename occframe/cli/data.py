@@ -7,6 +7,7 @@ import click
 from occframe.cli.lazy import LazyVerbs
 
 VERBS = {
+    "inspect": ("occframe.cli.data_inspect:inspect", "People, sizes, duplicates, wrong labels, a contact sheet."),
     "convert": ("occframe.cli.data_convert:convert", "Any data set to Parquet; goes on where it stopped."),
 }
 

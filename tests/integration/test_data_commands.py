@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from occframe import BuildContext, OccframeError
 from occframe.cli import cli
+from occframe.component import BackboneBlock
 from occframe.data import FaceParquetWriter, ParquetFaces
 from occframe.data.conversion import convert
+from occframe.data.inspection import find_label_noise
 from occframe.data.sources import recognise
+from occframe.models import save_model
 from occframe.plugins import PluginRegistry
 from occframe_datasets.synthetic import SyntheticFaces
 from tests.pictures import encode, noise
@@ -23,7 +27,7 @@ def photos(tmp_path):
         for number in range(4):
             path = root / person / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode(noise(16, 16, number), ".jpg"))
+            path.write_bytes(encode(noise(16, 16, number + 4 * (person == "zoe")), ".jpg"))
     (root / "zoe" / "1.jpg").write_bytes(b"\xff\xd8\xff cut")
     return root
 
@@ -124,3 +128,46 @@ def test_not_recognised(tmp_path):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(OccframeError, match="looks like parquet and webdataset at once"):
         recognise(str(tmp_path), BuildContext(PluginRegistry.discover()).registry)
+
+
+def test_inspect(photos, tmp_path):
+    (photos / "zoe" / "3.jpg").write_bytes((photos / "ann" / "0.jpg").read_bytes())
+    (photos / "zoe" / "grey.png").write_bytes(encode(noise(20, 16)[:, :, 0], ".png"))
+    found = json.loads(run("data", "inspect", photos, "--sheet", tmp_path / "sheet.png", "--json"))
+    assert (found["images"], found["identities"], found["images_per_identity"]) == (9, 2, {"4": 1, "5": 1})
+    assert found["sizes"] == {"16x16": 7, "20x16": 1}
+    assert found["grey"] == 1
+    assert sum(found["unreadable"].values()) == 1
+    assert found["first_unreadable"][0][0] == "zoe/1.jpg"
+    assert ["ann/0.jpg", "zoe/3.jpg"] in found["across"]
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (2 * 96, 8 * 96, 3)
+    assert "1 of them under several identities" in run("data", "inspect", photos)
+
+
+def test_inspect_with_a_model(tmp_path):
+    faces = SyntheticFaces(identities=4, images=3, size=32, seed=0)
+    with FaceParquetWriter(str(tmp_path / "faces.parquet")) as writer:
+        for row, name in enumerate(faces.ids):
+            writer.add(name, faces.subjects[row], faces.read([row])[0])
+    registry = PluginRegistry.discover()
+    block = BackboneBlock.model_validate("mobilefacenet", context={"registry": registry})
+    save_model(str(tmp_path / "model"), BuildContext(registry).build(block), block)
+    output = run("data", "inspect", tmp_path / "faces.parquet", "--model", tmp_path / "model")
+    assert "of 12 images" in output
+
+
+def test_label_noise_finds_the_swapped_label():
+    draw = np.random.default_rng(0)
+    people = draw.normal(size=(6, 16))
+    vectors = (np.repeat(people, 5, 0) + 0.2 * draw.normal(size=(30, 16))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    subjects = [f"p{at // 5}" for at in range(30)]
+    ids = [f"i{at}" for at in range(30)]
+    assert find_label_noise(ids, subjects, vectors).suspects == []
+    subjects[7] = "p4"  # is p1
+    subjects.append("alone")
+    ids.append("i30")
+    found = find_label_noise(ids, subjects, np.vstack([vectors, vectors[:1]]))
+    assert found.compared == 30
+    assert found.suspects[0][:3] == ("i7", "p4", "p1")
