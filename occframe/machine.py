@@ -6,6 +6,9 @@ import ctypes
 import os
 import platform
 from functools import cache
+from pathlib import Path
+
+from occframe.errors import OccframeError
 
 MOST_THREADS = 16
 
@@ -21,6 +24,25 @@ def usable_cores() -> int:
 def default_threads() -> int:
     """Threads for decoding and drawing where the configuration names no number."""
     return min(usable_cores(), MOST_THREADS)
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping, None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def check_memory(wanted: int, what: str) -> None:
+    """Before ``wanted`` bytes are allocated: raises OccframeError where the machine does not have them."""
+    have = available_memory()
+    if have is not None and wanted > have:
+        raise OccframeError(
+            f"{what} take {wanted / 2**30:.1f} GiB of memory, {have / 2**30:.1f} GiB are available",
+            remedy="read them piece by piece, or use a machine with more memory",
+        )
 
 
 @cache

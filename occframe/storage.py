@@ -84,6 +84,7 @@ def create_file(url: str) -> Iterator[BinaryIO]:
             local.flush()
             os.fsync(local.fileno())
         aside.replace(path)
+        _sync_folder(path.parent)
     except BaseException as error:
         aside.unlink(missing_ok=True)
         if isinstance(error, OSError):
@@ -92,6 +93,17 @@ def create_file(url: str) -> Iterator[BinaryIO]:
                 remedy="free some space or choose another run_dir, then run again",
             ) from error
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is on disk once its folder is."""
+    if os.name == "nt":  # no handle of a folder there
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def read_json(url: str) -> Any:

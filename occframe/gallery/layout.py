@@ -21,6 +21,8 @@ WRITE_OPTIONS = {
     "compression": {"id": "zstd", "subject": "zstd", "embedding": "none"},
     "use_dictionary": ["subject"],
     "write_statistics": ["id", "subject"],
+    # The vectors of a row group in one page: they can be mapped as one array.
+    "data_page_size": 2**30,
 }
 
 #: A row group of this many bytes of embeddings stays in the cache between Arrow's copy and its use.

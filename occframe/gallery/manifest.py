@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from occframe.component import Config
 from occframe.errors import OccframeError
-from occframe.storage import exists, join, local_path, read_bytes, write_json
 from occframe.types import ImageSpec
 
 MANIFEST = "manifest.json"
-LOCK = "manifest.lock"
 FORMAT = "occframe-gallery"
 VERSION = 1
 
@@ -37,6 +34,9 @@ class GallerySchema(Config):
     model_fingerprint: str = Field(min_length=1, description="of the network that made the embeddings")
     image_spec: ImageSpec = Field(description="what that network was fed")
     columns: dict[ColumnName, ColumnType] = Field({}, description="further columns beside id, subject and embedding")
+    treatment: dict[str, str] = Field(
+        {}, description="what was done to every picture before that network saw it, e.g. {glasses: removed by …}"
+    )
 
     @field_validator("columns")
     @classmethod
@@ -67,6 +67,15 @@ class Part(Config):
             raise ValueError(f"the tombstones of {self.file} are not rows of it")
         return self
 
+    @property
+    def count(self) -> int:
+        """Rows that are not deleted."""
+        return self.rows - len(self.tombstones)
+
+    def bury(self, rows: Iterable[int]) -> Part:
+        """The same part with these rows deleted too."""
+        return self.model_copy(update={"tombstones": tuple(sorted({*self.tombstones, *rows}))})
+
 
 class Manifest(Config):
     """generation: goes up by one with every commit."""
@@ -79,7 +88,7 @@ class Manifest(Config):
 
     @property
     def count(self) -> int:
-        return sum(part.rows - len(part.tombstones) for part in self.parts)
+        return sum(part.count for part in self.parts)
 
     @property
     def content_hash(self) -> str:
@@ -88,26 +97,31 @@ class Manifest(Config):
         text = json.dumps([self.rows_schema.model_dump(mode="json"), parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def bury(self, rows: Mapping[str, Iterable[int]]) -> Manifest:
+        """With these rows deleted, by the part's file."""
+        parts = tuple(part.bury(rows[part.file]) if part.file in rows else part for part in self.parts)
+        return self.model_copy(update={"parts": parts})
 
-def read_manifest(url: str) -> Manifest:
-    """The manifest of the gallery at ``url``. Raises OccframeError: there is none, or it is not one we can read."""
-    path = join(url, MANIFEST)
-    if not exists(path):
-        raise OccframeError(
-            f"there is no gallery at {url}: no {MANIFEST}",
-            remedy="check the path; an `embed` step makes a gallery",
-        )
+    def dump(self) -> bytes:
+        """As it is stored: JSON, a line for each part however many tombstones it has."""
+        head = json.dumps(self.model_dump(mode="json", by_alias=True, exclude={"parts"}), indent=2, ensure_ascii=False)
+        parts = ",".join("\n    " + json.dumps(part.model_dump(mode="json")) for part in self.parts)
+        return (head.removesuffix("\n}") + f',\n  "parts": [{parts}\n  ]\n}}\n').encode()
+
+
+def parse_manifest(raw: bytes, path: str) -> Manifest:
+    """Raises OccframeError that names ``path``: not a manifest, or not of a version we can read."""
     try:
-        raw = json.loads(read_bytes(path))
-        if raw["format"] != FORMAT:
-            raise OccframeError(f"{path} describes `{raw['format']}`, not a gallery", remedy="check the path")
-        if raw["version"] != VERSION:
+        value: Any = json.loads(raw)
+        if value["format"] != FORMAT:
+            raise OccframeError(f"{path} describes `{value['format']}`, not a gallery", remedy="check the path")
+        if value["version"] != VERSION:
             raise OccframeError(
-                f"{path} has version {raw['version']} of the format, this occframe reads {VERSION}",
+                f"{path} has version {value['version']} of the format, this occframe reads {VERSION}",
                 remedy="upgrade occframe, or embed again",
             )
-        return Manifest.model_validate(raw)
-    except (ValueError, KeyError, TypeError) as error:
+        return Manifest.model_validate(value)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         fault = _first_fault(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
         raise OccframeError(
             f"{path} is no manifest of a gallery: {fault}", remedy="restore it from a copy, or embed again"
@@ -117,52 +131,3 @@ def read_manifest(url: str) -> Manifest:
 def _first_fault(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(str(item) for item in first['loc'])}: {first['msg']}"
-
-
-def publish(url: str, manifest: Manifest) -> None:
-    """Commit ``manifest``, the successor of the one now published.
-
-    Raises OccframeError where somebody else has committed meanwhile: their rows would be lost. On a local disk a lock
-    makes that certain. Elsewhere two commits at the same instant may both pass, and one is lost: the caller sees to it
-    that a remote gallery has one writer at a time.
-    """
-    with _alone(url):
-        _publish(url, manifest)
-
-
-def _publish(url: str, manifest: Manifest) -> None:
-    path = join(url, MANIFEST)
-    found = read_manifest(url).generation if exists(path) else -1
-    if found != manifest.generation - 1:
-        raise OccframeError(
-            f"another writer changed the gallery {url} meanwhile (generation {found}, not {manifest.generation - 1})",
-            remedy="nothing of this change was kept: open it again and repeat it, one writer at a time",
-        )
-    write_json(path, manifest.model_dump(mode="json", by_alias=True))
-
-
-@contextmanager
-def _alone(url: str) -> Iterator[None]:
-    """Of all threads and processes that publish in the local gallery at ``url`` one is in here; the others wait."""
-    folder = local_path(url)
-    if folder is None:
-        yield  # no lock works on every object store, and a claim left by a killed writer would bar all later ones
-        return
-    import fcntl
-
-    path = folder / LOCK
-    with ExitStack() as held:
-        try:
-            # Never deleted: who waits for a deleted file is not kept out by who locks the next one of that name.
-            file = held.enter_context(open(path, "ab"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise OccframeError(
-                f"cannot lock {path}: {error.strerror or error}",
-                remedy="check that the gallery is still there, its file system writable, not full and able to flock",
-            ) from error
-        try:
-            yield
-        finally:
-            # Closing is not enough: a process forked meanwhile has the file open too, and would keep the lock.
-            fcntl.flock(file, fcntl.LOCK_UN)

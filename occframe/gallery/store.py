@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from occframe.errors import OccframeError
 from occframe.gallery.checks import NORM_TOLERANCE
-from occframe.gallery.layout import vectors_of
-from occframe.gallery.manifest import GallerySchema, Manifest, Part, publish, read_manifest
-from occframe.gallery.parts import part_ids, row_groups, verify_part
+from occframe.gallery.compaction import Compacted, compact
+from occframe.gallery.manifest import GallerySchema, Manifest, Part
+from occframe.gallery.parts import fill_from_file, part_column, read_groups, rows_where, verify_part
+from occframe.gallery.publishing import commit, create, read_manifest
+from occframe.gallery.rows import RowReader
+from occframe.gallery.snapshot import Changes, Snapshot, changes_between
 from occframe.gallery.writer import GalleryWriter
-from occframe.storage import join
+from occframe.machine import check_memory
+from occframe.storage import make_dirs
 from occframe.types import EmbeddingTable
 
 
@@ -43,9 +48,26 @@ class Gallery:
         """Raises OccframeError where there is none, or its manifest is not one this version reads."""
         return cls(url, read_manifest(url))
 
+    @classmethod
+    def create(cls, url: str, schema: GallerySchema) -> Gallery:
+        """A new one without rows. Raises OccframeError where there is one already."""
+        make_dirs(url)
+        if not create(url, Manifest(generation=0, schema=schema)):
+            raise OccframeError(f"there is a gallery at {url} already", remedy="add to it, or choose another place")
+        return cls.open(url)
+
+    def reload(self) -> None:
+        """See what was committed since."""
+        self._manifest = read_manifest(self.url)
+
     @property
     def schema(self) -> GallerySchema:
         return self._manifest.rows_schema
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """In order of commit: a new one comes last, and keeps its place until the gallery is compacted."""
+        return self._manifest.parts
 
     @property
     def count(self) -> int:
@@ -61,41 +83,103 @@ class Gallery:
         return self.schema.model_fingerprint
 
     @property
+    def generation(self) -> int:
+        """Goes up with every commit."""
+        return self._manifest.generation
+
+    @property
     def content_hash(self) -> str:
         """Changes with every row added, deleted or different: what an index is valid for."""
         return self._manifest.content_hash
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """What an index of this gallery keeps, to ask ``changes_since`` later."""
+        return Snapshot(rows_schema=self.schema, parts=self.parts)
+
+    def changes_since(self, snapshot: Snapshot) -> Changes | None:
+        """What an index built at ``snapshot`` lacks and must not find; None where it has to be built anew."""
+        return changes_between(snapshot, self._manifest)
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def iter_batches(self, *, columns: Sequence[str] = ()) -> Iterator[GalleryBatch]:
-        """All rows in order of writing, one row group (about 4 MiB of vectors) at a time.
+    def iter_batches(
+        self, *, columns: Sequence[str] = (), parts: Sequence[Part] | None = None
+    ) -> Iterator[GalleryBatch]:
+        """All rows in order of writing, or those of ``parts``, one row group (about 4 MiB of vectors) at a time.
 
-        The vectors are Arrow's own memory and not a copy of it. columns: further columns to read.
-        Raises OccframeError: a part is missing, damaged, of another model or without such a column.
+        Without deleted rows the vectors are the mapped file itself on a local disk, not a copy. columns: further
+        columns to read. Raises OccframeError: a part is missing, damaged, of another model or without such a column.
         """
-        wanted = ["id", "subject", "embedding", *columns]
-        for part in self._manifest.parts:
-            first, dead = 0, np.asarray(part.tombstones, np.int64)
-            for batch in row_groups(self.url, part, self.schema, wanted):
-                rows = dead[(dead >= first) & (dead < first + batch.num_rows)] - first
-                first += batch.num_rows
-                vectors = vectors_of(batch.column("embedding"), self.schema, join(self.url, part.file))
-                if len(rows):
-                    alive = np.delete(np.arange(batch.num_rows), rows)
-                    batch, vectors = batch.take(alive), vectors[alive]
-                if batch.num_rows:
+        wanted = ["id", "subject", *columns]
+        for part in self.parts if parts is None else parts:
+            dead = np.asarray(part.tombstones, np.int64)
+            for group in read_groups(self.url, part, self.schema, wanted):
+                vectors, found = group.vectors, group.columns
+                if gone := _within(dead, group.first, group.rows):
+                    alive = np.delete(np.arange(group.rows), gone)
+                    vectors = vectors[alive]
+                    found = {name: values.take(pa.array(alive)) for name, values in found.items()}
+                if len(vectors):
                     yield GalleryBatch(
-                        batch.column("id").to_pylist(),
-                        batch.column("subject").to_pylist(),
+                        found["id"].to_pylist(),
+                        found["subject"].to_pylist(),
                         vectors,
-                        {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns},
+                        {name: found[name].to_numpy(zero_copy_only=False) for name in columns},
                     )
+
+    def iter_vectors(self, parts: Sequence[Part] | None = None) -> Iterator[np.ndarray]:
+        """The vectors alone, as ``iter_batches`` gives them: arrays [n, D] of the gallery's dtype, read-only.
+
+        Ids cost more than vectors to read; ``read_ids`` has them as one Arrow array.
+        """
+        for part in self.parts if parts is None else parts:
+            dead = np.asarray(part.tombstones, np.int64)
+            for group in read_groups(self.url, part, self.schema):
+                gone = _within(dead, group.first, group.rows)
+                vectors = np.delete(group.vectors, gone, axis=0) if gone else group.vectors
+                if len(vectors):
+                    yield vectors
+
+    def read_ids(self, parts: Sequence[Part] | None = None, column: str = "id") -> pa.Array:
+        """Ids, or another text column, of all rows in order: an Arrow array of large_string."""
+        pieces = [part_column(self.url, part, column) for part in (self.parts if parts is None else parts)]
+        return pa.concat_arrays(pieces) if pieces else pa.array([], pa.large_string())
+
+    def read_vectors(self, out: np.ndarray | None = None) -> np.ndarray:
+        """All vectors, array [count, D] of the gallery's dtype, bit for bit. out: an array of that shape to fill.
+
+        Raises OccframeError also where they do not fit into memory.
+        """
+        dtype = np.dtype(self.schema.dtype)
+        if out is None:
+            check_memory(self.count * self.schema.row_bytes, f"the vectors of {self.url}")
+            out = np.empty((self.count, self.dim), dtype)
+        elif out.shape != (self.count, self.dim) or out.dtype != dtype:
+            raise OccframeError(
+                f"the gallery {self.url} has {self.count} × {self.dim} {dtype}, the array is {out.shape} {out.dtype}"
+            )
+        first = 0
+        for part in self.parts:
+            fill = fill_from_file(self.url, part, self.schema, out[first : first + part.count])
+            if not fill:
+                row = first
+                for vectors in self.iter_vectors([part]):
+                    out[row : row + len(vectors)] = vectors
+                    row += len(vectors)
+            first += part.count
+        return out
+
+    def open_rows(self, snapshot: Snapshot | None = None) -> RowReader:
+        """Vectors of single rows by number, for re-ranking: in the order of ``snapshot``, or of now."""
+        return RowReader(self.url, self.schema, self.parts if snapshot is None else snapshot.parts)
 
     def read(self) -> EmbeddingTable:
         """Everything at once: vectors [count, D] float32, normalised anew after the rounding of float16.
 
         Raises OccframeError, also for a stored vector that is not of norm 1: then the file was damaged.
         """
+        check_memory(self.count * self.dim * 4, f"the embeddings of {self.url}")
         vectors = np.empty((self.count, self.dim), np.float32)
         ids: list[str] = []
         subjects: list[str] = []
@@ -129,37 +213,58 @@ class Gallery:
         *,
         model_fingerprint: str,
         columns: Mapping[str, Sequence[Any]] | None = None,
+        replace: bool = False,
     ) -> None:
         """Add rows and commit them. vectors: array [n, D] float16 or float32 of norm 1, made by that model.
 
-        Raises OccframeError, and changes nothing: see ``GalleryWriter``.
+        replace: rows whose ids are there already take their place. Raises OccframeError, and changes nothing: see
+        ``GalleryWriter``.
         """
         schema = self.schema.model_copy(update={"model_fingerprint": model_fingerprint})
-        with GalleryWriter(self.url, schema) as writer:
+        with GalleryWriter(self.url, schema, replace=replace) as writer:
             writer.write(ids, subjects, vectors, columns)
-        self._manifest = read_manifest(self.url)
+        self.reload()
 
-    def delete(self, ids: Sequence[str]) -> None:
-        """No reader sees these rows again; the ids may be added anew. Their bytes stay until the gallery is compacted.
+    def delete(self, ids: Sequence[str] = (), *, subjects: Sequence[str] = (), missing_ok: bool = False) -> int:
+        """No reader sees the rows of these ids and subjects again; the ids may be added anew. Returns how many.
 
-        Raises OccframeError, and deletes nothing, where an id is not there.
+        Their bytes stay until the gallery is compacted. Raises OccframeError, and deletes nothing, where an id or a
+        subject is not there, unless ``missing_ok``.
         """
-        unknown = set(ids)
-        parts = tuple(self._bury(part, unknown) for part in self._manifest.parts)
-        if unknown:
-            raise OccframeError(
-                f"the gallery {self.url} has no id `{min(unknown)}` ({len(unknown)} of {len(set(ids))} are unknown)",
-                remedy="nothing was deleted; leave out what is not there",
-            )
-        following = self._manifest.model_copy(update={"generation": self._manifest.generation + 1, "parts": parts})
-        publish(self.url, following)
-        self._manifest = following
+        count = 0
 
-    def _bury(self, part: Part, wanted: set[str]) -> Part:
-        """``part`` with tombstones on the rows of ``wanted``, which are taken out of that set."""
-        alive = np.setdiff1d(np.arange(part.rows), part.tombstones)
-        found = {item: int(row) for row, item in zip(alive, part_ids(self.url, part), strict=True) if item in wanted}
-        if not found:
-            return part
-        wanted -= set(found)
-        return part.model_copy(update={"tombstones": tuple(sorted({*part.tombstones, *found.values()}))})
+        def bury(current: Manifest) -> Manifest:
+            nonlocal count
+            dead: dict[str, list[int]] = {}
+            for name, wanted in (("id", set(ids)), ("subject", set(subjects))):
+                unknown, values = set(wanted), pa.array(wanted, pa.large_string())
+                for part in current.parts if wanted else ():
+                    rows, found = rows_where(self.url, part, name, values)
+                    unknown.difference_update(found.to_pylist())
+                    if len(rows):
+                        dead.setdefault(part.file, []).extend(rows.tolist())
+                if unknown and not missing_ok:
+                    raise OccframeError(
+                        f"the gallery {self.url} has no {name} `{min(unknown)}` "
+                        f"({len(unknown)} of {len(wanted)} are unknown)",
+                        remedy="nothing was deleted; leave out what is not there",
+                    )
+            buried = current.bury(dead)
+            count = current.count - buried.count
+            return buried
+
+        self._manifest = commit(self.url, bury)
+        return count
+
+    def compact(self, advance: Callable[[int], None] = lambda rows: None) -> Compacted:
+        """Rewrite what holds deleted rows, so that no byte of them is left, and join small parts. See ``compact``."""
+        done = compact(self.url, advance=advance)
+        self.reload()
+        return done
+
+
+def _within(dead: np.ndarray, first: int, rows: int) -> list[int]:
+    """Deleted rows of a group, counted from its first."""
+    low, high = np.searchsorted(dead, [first, first + rows])
+    gone: list[int] = (dead[low:high] - first).tolist()
+    return gone

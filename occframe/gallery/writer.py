@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from occframe.errors import OccframeError
 from occframe.gallery.checks import check_new_ids, check_vectors
-from occframe.gallery.layout import WRITE_OPTIONS, arrow_schema, embedding_array, rows_per_group
-from occframe.gallery.manifest import MANIFEST, GallerySchema, Manifest, Part, publish, read_manifest
-from occframe.gallery.parts import part_ids
-from occframe.storage import create_file, exists, join, make_dirs
+from occframe.gallery.known_ids import KnownIds, by_part, find_ids
+from occframe.gallery.layout import arrow_schema, embedding_array, rows_per_group
+from occframe.gallery.manifest import GallerySchema, Manifest
+from occframe.gallery.part_file import NewPart
+from occframe.gallery.publishing import commit, create, read_manifest
+from occframe.storage import make_dirs
 
 ROWS_PER_PART = 131_072
 
@@ -27,30 +25,35 @@ class GalleryWriter:
     """Appends rows to the gallery at ``url``, which is made where there is none.
 
     A context manager: leaving it commits what is left, an exception discards the rows since the last commit. Memory
-    holds one row group of vectors, and the ids of the whole gallery, because an id is unique in it.
+    holds one row group of vectors, the ids of one part, and 12 bytes for each row of the gallery, whose ids are unique.
+    Other writers may commit meanwhile; what they added or deleted stays.
 
-    Raises OccframeError where the gallery there has another dimension, dtype, columns, or model.
+    replace: a row whose id is there already takes its place (an upsert) in the same commit; else that is an error.
+    Raises OccframeError where the gallery there has another dimension, dtype, columns, treatment or model.
     """
 
-    def __init__(self, url: str, schema: GallerySchema, *, rows_per_part: int = ROWS_PER_PART) -> None:
+    def __init__(
+        self, url: str, schema: GallerySchema, *, replace: bool = False, rows_per_part: int = ROWS_PER_PART
+    ) -> None:
         make_dirs(url)
         self.url = url
         self.schema = schema
+        self._replace = replace
         self._rows_per_part = rows_per_part
-        if exists(join(url, MANIFEST)):
-            self._manifest = read_manifest(url)
-            _check_same(self._manifest.rows_schema, schema, url)
-        else:
-            self._manifest = Manifest(generation=0, schema=schema)
-            publish(url, self._manifest)
-        self._ids = {item for part in self._manifest.parts for item in part_ids(url, part)}
+        create(url, Manifest(generation=0, schema=schema))
+        self._manifest = read_manifest(url)
+        check_same(self._manifest.rows_schema, schema, url)
+        self._fields = arrow_schema(schema)
+        self._known = KnownIds(url)
+        self._pending: set[str] = set()
         self._group = _RowGroup(schema)
-        self._part: _OpenPart | None = None
+        self._part: NewPart | None = None
+        self._part_ids: list[str] = []
 
-    @property
-    def ids(self) -> set[str]:
-        """Every id in the gallery, and every one written since; do not change it."""
-        return self._ids
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Those of ``ids`` that are in the gallery, or were written since."""
+        asked = list(ids)
+        return {*self._pending.intersection(asked), *self._known.find(asked, self._manifest.parts)}
 
     def write(
         self,
@@ -72,12 +75,14 @@ class GalleryWriter:
                 f"{len(ids)} rows came with the columns {lengths}; the gallery has {['subject', *self.schema.columns]}",
                 remedy="give one value a row for each column of the gallery",
             )
-        fresh = check_new_ids(ids, self._ids)
-        self._ids |= fresh
+        given = {"id": ids, "subject": subjects, **columns}
+        arrays = {name: column_array(self._fields.field(name), values) for name, values in given.items()}
+        if self._replace and not self._pending.isdisjoint(ids):
+            self.commit()
+        self._pending |= check_new_ids(ids, set() if self._replace else self.known(ids))
         start = 0
         while start < len(ids):
-            end = start + self._group.put(ids, subjects, vectors, columns, start)
-            start = end
+            start += self._group.put(arrays, vectors, start)
             if self._group.full:
                 self._flush()
 
@@ -88,15 +93,42 @@ class GalleryWriter:
     def _flush(self, close: bool = False) -> None:
         if self._group.rows:
             if self._part is None:
-                self._part = _OpenPart(self.url, len(self._manifest.parts), self.schema)
-            self._part.write(self._group.take())
+                self._part = NewPart(self.url, len(self._manifest.parts), self.schema)
+            batch = self._group.take()
+            self._part_ids += batch.column("id").to_pylist()
+            self._part.write(batch)
         if self._part is not None and (close or self._part.rows >= self._rows_per_part):
-            part, self._part = self._part.close(), None
-            following = self._manifest.model_copy(
-                update={"generation": self._manifest.generation + 1, "parts": (*self._manifest.parts, part)}
-            )
-            publish(self.url, following)
-            self._manifest = following
+            self._publish(self._part)
+
+    def _publish(self, file: NewPart) -> None:
+        part, ids = file.close(), self._part_ids
+        self._part, self._part_ids = None, []
+
+        def add(current: Manifest) -> Manifest:
+            if any(part.file == there.file for there in current.parts):
+                return current
+            try:
+                check_same(current.rows_schema, self.schema, self.url)
+                if self._replace:
+                    current = current.bury(by_part(find_ids(self.url, current.parts, ids)))
+                else:
+                    self._refuse_added(current)
+            except OccframeError:
+                file.remove()
+                raise
+            return current.model_copy(update={"parts": (*current.parts, part)})
+
+        try:
+            self._manifest = commit(self.url, add)
+        finally:
+            file.settled()
+            self._pending -= set(ids)
+
+    def _refuse_added(self, current: Manifest) -> None:
+        """Raises OccframeError where another writer has added one of our ids since we looked."""
+        seen = {part.file for part in self._manifest.parts}
+        added = [part for part in current.parts if part.file not in seen]
+        check_new_ids(list(self._pending), find_ids(self.url, added, list(self._pending)).keys())
 
     def __enter__(self) -> GalleryWriter:
         return self
@@ -118,117 +150,50 @@ class _RowGroup:
     def __init__(self, schema: GallerySchema) -> None:
         self._arrow = arrow_schema(schema)
         self._vectors = np.empty((rows_per_group(schema), schema.dim), np.dtype(schema.dtype).newbyteorder("<"))
-        self._values: dict[str, list[Any]] = {name: [] for name in self._arrow.names if name != "embedding"}
+        self._columns: dict[str, list[pa.Array]] = {name: [] for name in self._arrow.names if name != "embedding"}
         self.rows = 0
 
     @property
     def full(self) -> bool:
         return self.rows == len(self._vectors)
 
-    def put(
-        self,
-        ids: Sequence[str],
-        subjects: Sequence[str],
-        vectors: np.ndarray,
-        columns: Mapping[str, Sequence[Any]],
-        start: int,
-    ) -> int:
+    def put(self, columns: Mapping[str, pa.Array], vectors: np.ndarray, start: int) -> int:
         """Take rows from ``start`` on, as many as there is room for; how many that were."""
-        count = min(len(self._vectors) - self.rows, len(ids) - start)
+        count = min(len(self._vectors) - self.rows, len(vectors) - start)
         self._vectors[self.rows : self.rows + count] = vectors[start : start + count]
-        for name, values in {"id": ids, "subject": subjects, **columns}.items():
-            self._values[name].extend(values[start : start + count])
+        for name, values in columns.items():
+            self._columns[name].append(values.slice(start, count))
         self.rows += count
         return count
 
     def take(self) -> pa.RecordBatch:
         """The rows as one record batch, which shares the buffer: write it before the next ``put``."""
         arrays = [
-            embedding_array(self._vectors[: self.rows]) if field.name == "embedding" else self._array(field)
-            for field in self._arrow
+            embedding_array(self._vectors[: self.rows])
+            if name == "embedding"
+            else pa.concat_arrays(self._columns[name])
+            for name in self._arrow.names
         ]
         self.rows = 0
-        for values in self._values.values():
-            values.clear()
+        for pieces in self._columns.values():
+            pieces.clear()
         return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
 
-    def _array(self, field: pa.Field) -> pa.Array:
-        try:
-            array = pa.array(self._values[field.name], field.type)
-        except (pa.ArrowException, TypeError) as error:
-            raise OccframeError(
-                f"column `{field.name}` holds {field.type}: {error}", remedy="convert its values, or change the schema"
-            ) from error
-        if array.null_count and not field.nullable:
-            raise OccframeError(f"column `{field.name}` has a value that is None", remedy="give every row one")
-        return array
+
+def column_array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
+    """Raises OccframeError naming the column: values of another type, or None where there must be one."""
+    try:
+        array = pa.array(values, field.type)
+    except (pa.ArrowException, TypeError) as error:
+        raise OccframeError(
+            f"column `{field.name}` holds {field.type}: {error}", remedy="convert its values, or change the schema"
+        ) from error
+    if array.null_count and not field.nullable:
+        raise OccframeError(f"column `{field.name}` has a value that is None", remedy="give every row one")
+    return array
 
 
-class _OpenPart:
-    """A part being written; nobody knows it yet."""
-
-    def __init__(self, url: str, number: int, schema: GallerySchema) -> None:
-        # The random tail keeps a second writer, or the next attempt after a kill, off this file.
-        self._name = f"part-{number:06}-{uuid.uuid4().hex[:8]}.parquet"
-        self._stack = ExitStack()
-        self._file = _HashingFile(self._stack.enter_context(create_file(join(url, self._name))))
-        self._parquet = pq.ParquetWriter(self._file, arrow_schema(schema), **WRITE_OPTIONS)
-        self.rows = 0
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        self._parquet.write_batch(batch)
-        self.rows += batch.num_rows
-
-    def close(self) -> Part:
-        self._parquet.close()
-        self._stack.close()
-        return Part(file=self._name, rows=self.rows, bytes=self._file.size, sha256=self._file.hash.hexdigest())
-
-    def discard(self) -> None:
-        # Closed first, or Arrow closes it some time later and writes into a file that is gone.
-        with suppress(OSError, pa.ArrowException):
-            self._parquet.close()
-        self._stack.__exit__(_Discarded, _Discarded(), None)
-
-
-class _Discarded(Exception):
-    """Tells ``create_file`` that the part is not wanted."""
-
-
-class _HashingFile:
-    """Passes bytes on and remembers their hash, so that a part is not read back to be described."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-        self.size = 0
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        self.hash.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self.size
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _check_same(there: GallerySchema, ours: GallerySchema, url: str) -> None:
+def check_same(there: GallerySchema, ours: GallerySchema, url: str) -> None:
     if there == ours:
         return
     if there.model_fingerprint != ours.model_fingerprint:

@@ -154,7 +154,8 @@ def _embed(
 
     config: EmbedConfig = context.config
     check_new_ids(faces.ids, set())
-    left = [row for row, name in enumerate(faces.ids) if name not in writer.ids]
+    done = writer.known(faces.ids)
+    left = [row for row, name in enumerate(faces.ids) if name not in done]
     if len(left) < len(faces.ids):
         context.note(f"{len(faces.ids) - len(left):,} of {len(faces.ids):,} faces were embedded before; going on")
         if not left:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from occframe.errors import OccframeError
-from occframe.gallery import Gallery, GallerySchema, GalleryWriter, manifest
+from occframe.gallery import Gallery, GallerySchema, GalleryWriter, publishing
+from occframe.gallery.verification import check_gallery
 from occframe.types import ImageSpec
 
 DIM = 32
@@ -196,58 +196,70 @@ def test_deleting_what_is_not_there(url: str) -> None:
     assert Gallery.open(url).count == 3
 
 
-def test_the_slower_of_two_writers_is_told(url: str) -> None:
+def test_two_writers_both_keep_their_rows(url: str) -> None:
     write(url, 3)
     first, second = GalleryWriter(url, schema()), GalleryWriter(url, schema())
     first.write(["a"], ["s"], unit_vectors(1))
     second.write(["b"], ["s"], unit_vectors(1))
     first.commit()
-    with pytest.raises(OccframeError, match="another writer changed the gallery"):
+    second.commit()
+    assert list(Gallery.open(url).read().ids) == ["p0", "p1", "p2", "a", "b"]
+
+
+def test_the_slower_of_two_writers_of_one_id_is_told(url: str) -> None:
+    write(url, 3)
+    first, second = GalleryWriter(url, schema()), GalleryWriter(url, schema())
+    first.write(["a"], ["s"], unit_vectors(1))
+    second.write(["b", "a"], ["s", "s"], unit_vectors(2))
+    first.commit()
+    with pytest.raises(OccframeError, match="the id `a` is there already"):
         second.commit()
     assert list(Gallery.open(url).read().ids) == ["p0", "p1", "p2", "a"]
+    report = check_gallery(url)
+    assert (report.problems, report.garbage) == ((), ())
 
 
 def test_adding_and_deleting_at_once_loses_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = str(tmp_path)
     write(url, 4)
-    published = manifest.write_json
+    published = publishing.write_bytes
 
-    def slowly(path: str, value: Any) -> None:
+    def slowly(path: str, value: bytes) -> None:
         time.sleep(0.05)  # between the look at the generation and the rename: where another writer would slip through
         published(path, value)
 
-    monkeypatch.setattr(manifest, "write_json", slowly)
+    monkeypatch.setattr(publishing, "write_bytes", slowly)
 
-    def until_kept(change: Callable[[Gallery, str], None], item: str) -> int:
-        refused = 0
-        while True:
-            try:
-                change(Gallery.open(url), item)
-            except OccframeError as error:
-                if "another writer changed the gallery" not in str(error):
-                    raise
-                refused += 1
-            else:
-                return refused
+    lost = []
+    swapped = publishing._swap
 
-    def add(gallery: Gallery, item: str) -> None:
-        gallery.append([item], ["s"], unit_vectors(1), model_fingerprint="model-a")
+    def counted(*arguments: Any) -> None:
+        try:
+            swapped(*arguments)
+        except publishing._LostRaceError:
+            lost.append(arguments)
+            raise
 
-    def delete(gallery: Gallery, item: str) -> None:
-        gallery.delete([item])
+    monkeypatch.setattr(publishing, "_swap", counted)
+
+    def add(item: str) -> None:
+        Gallery.open(url).append([item], ["s"], unit_vectors(1), model_fingerprint="model-a")
+
+    def delete(item: str) -> None:
+        Gallery.open(url).delete([item])
 
     with ThreadPoolExecutor(2) as threads:
-        adding = threads.submit(lambda: [until_kept(add, item) for item in ("a", "b", "c", "d")])
-        deleting = threads.submit(lambda: [until_kept(delete, item) for item in ("p0", "p1", "p2", "p3")])
-        refused = sum(adding.result()) + sum(deleting.result())
-    assert refused  # they did meet
+        adding = threads.submit(lambda: [add(item) for item in ("a", "b", "c", "d")])
+        deleting = threads.submit(lambda: [delete(item) for item in ("p0", "p1", "p2", "p3")])
+        adding.result(), deleting.result()
+    assert [part for part in lost if part[2] is not None]  # they did meet
     assert list(Gallery.open(url).read().ids) == ["a", "b", "c", "d"]
 
 
 def test_a_process_waits_for_another_that_publishes(tmp_path: Path) -> None:
     write(str(tmp_path), 2)
     reading, writing = os.pipe()
-    with open(tmp_path / manifest.LOCK, "ab") as lock:
+    with open(tmp_path / publishing.LOCK, "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = os.fork()
         if child == 0:
@@ -270,11 +282,12 @@ def test_a_process_waits_for_another_that_publishes(tmp_path: Path) -> None:
     assert list(Gallery.open(str(tmp_path)).read().ids) == ["p1"]
 
 
-def test_a_gallery_that_vanished_cannot_be_published(tmp_path: Path) -> None:
+def test_a_gallery_that_vanished_cannot_be_changed(tmp_path: Path) -> None:
     write(str(tmp_path / "gallery"), 2)
+    gallery = Gallery.open(str(tmp_path / "gallery"))
     shutil.rmtree(tmp_path / "gallery")
-    with pytest.raises(OccframeError, match=r"cannot lock .*manifest\.lock: No such file"):
-        manifest.publish(str(tmp_path / "gallery"), manifest.Manifest(generation=0, schema=schema()))
+    with pytest.raises(OccframeError, match=r"the gallery .* is gone: no manifest\.json"):
+        gallery.delete(["p0"])
 
 
 # --- damaged ----------------------------------------------------------------------------------------------------------
@@ -424,8 +437,7 @@ def test_an_exception_discards_what_was_not_committed(url: str) -> None:
         add_and_fail()
     assert list(Gallery.open(url).read().ids) == [*[f"p{row}" for row in range(5)], *[f"q{row}" for row in range(8)]]
     with GalleryWriter(url, schema()) as again:
-        assert "q7" in again.ids
-        assert "lost" not in again.ids
+        assert again.known(["q7", "lost", "p0"]) == {"q7", "p0"}
         again.write(["lost"], ["s"], unit_vectors(1))
     assert Gallery.open(url).count == 14
 
@@ -488,7 +500,7 @@ def kill_at(instant: str, monkeypatch: pytest.MonkeyPatch) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if instant == "before publishing":
-        monkeypatch.setattr("occframe.gallery.writer.publish", die)
+        monkeypatch.setattr("occframe.gallery.writer.commit", die)
     elif instant == "while publishing":
         monkeypatch.setattr(Path, "replace", die_unless_part(die))
 
