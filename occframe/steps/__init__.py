@@ -33,6 +33,12 @@ def occframe_register_steps(register: Register) -> None:
         summary="a recogniser learns from a data set, with or without occlusion",
     )
     register(
+        "restore",
+        "occframe.steps.restore:build",
+        config="occframe.steps.restore:RestoreConfig",
+        summary="a data set with the glasses taken off by a generator, where there are any, and what became of each",
+    )
+    register(
         "embed",
         "occframe.steps.embed:build",
         config="occframe.steps.embed:EmbedConfig",
