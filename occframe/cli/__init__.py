@@ -23,6 +23,7 @@ COMMANDS = {
     "plugins": ("occframe.cli.plugins:plugins", "List plugins and the components they provide."),
     "data": ("occframe.cli.data:data", "Convert and inspect data sets of faces."),
     "bench": ("occframe.cli.bench:bench", "Compare systems on data sets and protocols."),
+    "export": ("occframe.cli.export:export", "Write a trained model as ONNX or safetensors."),
     "doctor": ("occframe.cli.doctor:doctor", "Check this machine and installation, with remedies."),
 }
 

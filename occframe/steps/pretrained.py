@@ -13,8 +13,11 @@ class PretrainedConfig(StepConfig):
     produces = "model"
 
     backbone: BackboneBlock = Field(description="the network the weights were trained in")
-    weights: FileRef = Field(
-        min_length=1, description="a safetensors or torch checkpoint: a path, any fsspec URL, or registry:NAME"
+    weights: FileRef | None = Field(
+        None,
+        min_length=1,
+        description="a safetensors or torch checkpoint: a path, any fsspec URL, or registry:NAME; none: the backbone "
+        "brings its own, as `onnx` does",
     )
 
 
@@ -28,8 +31,13 @@ class PretrainedStep:
 
         config: PretrainedConfig = context.config
         backbone = context.build.build(config.backbone)
-        load_weights(backbone, config.weights)
-        if config.weights.startswith("registry:"):
+        if config.weights is not None:
+            load_weights(backbone, config.weights)
+        elif next(backbone.parameters(), None) is not None:
+            raise OccframeError(
+                f"`{config.backbone.use}` would have random weights", remedy="name a checkpoint with `weights`"
+            )
+        if config.weights and config.weights.startswith("registry:"):
             entry = occframe_registry.weights()[config.weights.removeprefix("registry:")]
             context.note(f"weights {entry.name}, licence: {entry.licence}; {entry.terms}")
         spec = backbone.image_spec
@@ -39,7 +47,7 @@ class PretrainedStep:
             embedding = backbone.to(context.device).eval()(probe).embedding
         if not bool(torch.isfinite(embedding).all()):
             raise OccframeError(
-                f"with the weights {config.weights}, `{config.backbone.use}` gives embeddings that are not finite",
+                f"with {config.weights or 'its own weights'}, embeddings of `{config.backbone.use}` are not finite",
                 remedy="fetch the weights again, or check that they were made for this backbone",
             )
         meta = save_model(context.url, backbone, config.backbone, extra={"weights": config.weights})

@@ -22,3 +22,9 @@ def occframe_register_backbones(register):  # type: ignore[no-untyped-def]
         summary="MobileFaceNet, 1.0 M parameters; loads two public checkpoints by preset",
         caps={"split", "grad"},
     )
+    register(
+        "onnx",
+        "occframe_backbones.onnx:build_onnx",
+        config="occframe_backbones.configs:OnnxConfig",
+        summary="any recogniser in an ONNX file, InsightFace's among them, for inference (extra `onnx`)",
+    )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from occframe.component import Config
+from occframe.component import Config, FileRef
 
 # Both networks halve the image four times; another side would leave the feature strides inexact.
 Side = Annotated[int, Field(ge=32, multiple_of=16)]
@@ -37,3 +37,16 @@ class MobileFaceNetConfig(Config):
         None, description="height and width of the aligned face in pixels; the preset's where left out"
     )
     embedding_dim: int = Field(128, ge=2, description="length of the embedding")
+
+
+class OnnxConfig(Config):
+    path: FileRef = Field(description="the .onnx file: a path or any fsspec URL")
+    output: str | None = Field(None, description="name of the embedding; none: `embedding`, or else the first output")
+    input_size: tuple[int, int] | None = Field(
+        None, description="height and width where the file takes any; what occframe exported says it itself"
+    )
+    colour: Literal["RGB", "BGR"] = Field("RGB", description="channel order, unless the file says it itself")
+    mean: tuple[float, float, float] = Field(
+        (0.5, 0.5, 0.5), description="of (x / 255 - mean) / std, unless the file says it itself; InsightFace's: 0.5"
+    )
+    std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="as `mean`; InsightFace's: 0.5")
