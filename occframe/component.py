@@ -179,6 +179,10 @@ class ProtocolBlock(ComponentBlock):
     kind = "protocol"
 
 
+class TrackerBlock(ComponentBlock):
+    kind = "tracker"
+
+
 class Reference(str):
     """The name of what the ``data`` section or an earlier step provides: ``faces``, ``faces.train``, ``recogniser``.
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from occframe.component import ComponentBlock, Config, DatasetBlock, Reference
+from occframe.component import ComponentBlock, Config, DatasetBlock, Reference, TrackerBlock
 from occframe.data.splits import SplitPart, part_problems
 from occframe.errors import ConfigError, Problem
 from occframe.plugins import PluginRegistry
@@ -54,6 +54,7 @@ class PipelineConfig(Config):
     plugins: list[str] = Field(
         [], description="inline plugin files to load; running code found beside a file is opt-in"
     )
+    trackers: list[TrackerBlock] = Field([], description="where figures are sent while the run goes on")
     data: dict[Name, DataBlock] = Field({}, description="data sets by name")
     steps: list[StepBlock] = Field(min_length=1, description="what to do, in order")
 

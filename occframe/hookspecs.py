@@ -72,5 +72,10 @@ def occframe_register_steps(register: Register) -> None:
 
 
 @hookspec
+def occframe_register_trackers(register: Register) -> None:
+    """Where the figures of a run are sent while it goes on: ``factory`` -> ``Tracker``."""
+
+
+@hookspec
 def occframe_register_commands(register: Register) -> None:
     """CLI commands: ``factory`` is a ``click.Command`` (lazy string), ``config`` is None."""

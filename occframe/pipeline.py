@@ -25,10 +25,12 @@ from occframe.random import derive_seed
 from occframe.rundir import RunDir, StepRecord, canonical, environment, now
 from occframe.step import Artefact, Progress, StepOutcome
 from occframe.storage import exists, filesystem, join, read_json, write_bytes
+from occframe.tracking import Tracking
+from occframe.types import RunFacts
 from occframe.yamlfile import dump_yaml
 
 if TYPE_CHECKING:
-    from occframe.types import Dataset
+    from occframe.types import Dataset, Tracker
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Runner:
         self.registry = registry
         self.console = console
         self.run_dir = RunDir(pipeline.config.run_dir)
+        self.tracking = Tracking(self._say)
         self._datasets: dict[str, Dataset] = {}
         self._stop = threading.Event()
 
@@ -147,11 +150,12 @@ class Runner:
         with self.run_dir.lock(), _stop_on_signal(self._stop, self.console):
             plan = self.plan(start=start, only=only)
             self._describe_run()
-            for step in plan:
-                if step.action == "skip":
-                    self.console.print(f"[dim]- {step.name}: skipped ({step.why})[/]")
-                else:
-                    self._run_step(step)
+            with self.tracking.of(self._trackers(), self._run_facts()):
+                for step in plan:
+                    if step.action == "skip":
+                        self.console.print(f"[dim]- {step.name}: skipped ({step.why})[/]")
+                    else:
+                        self._run_step(step)
         chosen = {name: self.run_dir.steps[name] for name in self.pipeline.steps if name in self.run_dir.steps}
         return RunResult(self.run_dir.url, chosen, [line for record in chosen.values() for line in record.headlines])
 
@@ -170,6 +174,17 @@ class Runner:
         } | environment()
         self.run_dir.save()
         write_bytes(join(self.run_dir.url, "pipeline.resolved.yaml"), dump_yaml(resolved).encode())
+
+    def _run_facts(self) -> RunFacts:
+        config = self.pipeline.config
+        return RunFacts(config.name, self.run_dir.url, config.seed, self.run_dir.info["config"])
+
+    def _trackers(self) -> dict[str, Tracker]:
+        blocks = self.pipeline.config.trackers
+        return {block.use: self.build_context(block.use).build(block) for block in blocks}
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"  {text}", markup=False, highlight=False)
 
     def _run_step(self, step: PlannedStep) -> None:
         block = self.pipeline.steps[step.name]
@@ -235,6 +250,8 @@ class Runner:
             headlines=tuple(outcome.headlines),
             notes=tuple(context.notes),
         )
+        if outcome.metrics:
+            self.tracking.figures(step.name, outcome.metrics, None)
 
     def _fail(self, step: PlannedStep, error: Exception, began: float) -> None:
         try:
@@ -328,9 +345,12 @@ class RunningStep:
     def progress(self, description: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
         return show_progress(description, total, unit, console=self._runner.console)
 
+    def track(self, figures: Mapping[str, float], step: int) -> None:
+        self._runner.tracking.figures(self.name, figures, step)
+
     def note(self, text: str) -> None:
         self.notes.append(text)
-        self._runner.console.print(f"  {text}", markup=False, highlight=False)
+        self._runner._say(text)
 
     @property
     def stop_requested(self) -> Callable[[], bool]:

@@ -44,6 +44,7 @@ HOOK_KINDS: Mapping[str, str] = {
     "occframe_register_matchers": "matcher",
     "occframe_register_protocols": "protocol",
     "occframe_register_steps": "step",
+    "occframe_register_trackers": "tracker",
     "occframe_register_commands": "command",
 }
 KINDS = tuple(HOOK_KINDS.values())

@@ -78,6 +78,9 @@ class StepContext(Protocol):
     def progress(self, description: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
         """A progress bar with rate (units a second) and time left; lines now and then where there is no terminal."""
 
+    def track(self, figures: Mapping[str, float], step: int) -> None:
+        """Pass the figures after training step ``step`` on to the run's trackers, where there are any."""
+
     def note(self, text: str) -> None:
         """Tell the user something worth knowing; kept in the manifest."""
 

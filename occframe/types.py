@@ -272,7 +272,9 @@ class Dataset(Protocol):
 class OcclusionGenerator(Protocol):
     """Occludes batches. ``sample`` draws, ``apply`` is pure: the split gives replay, and batching on any device.
 
-    It may offer ``apply_(images, params)``, the same in place for uint8 images on the CPU, where that is faster.
+    It may offer ``apply_(images, params)``, the same in place for uint8 images on the CPU, where that is faster;
+    ``parts``, names that ``Occluded.parts`` may have; ``version``, of its pictures; and ``recipe``, its options as plain
+    data, where these name files: what was taken from them in place of where they lie.
     """
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> Any:
@@ -372,6 +374,32 @@ class EvaluationProtocol(Protocol):
     def evaluate(self, reference: EmbeddingTable, probe: EmbeddingTable, hits: Hits | None) -> ProtocolResult:
         """hits: of ``probe``'s rows searched in ``reference``, where a search step ran; the same table may stand on
         both sides, then a row is never compared with itself."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run, for a tracker. url: the run directory. config: the resolved pipeline, plain data as its YAML holds."""
+
+    name: str
+    url: str
+    seed: int
+    config: Mapping[str, Any]
+
+
+class Tracker(Protocol):
+    """Passes the figures of a run on to where people watch them, while it goes on.
+
+    What it raises ends the tracking, not the run. A run that is resumed, or run again in its directory, gets a new
+    instance, which goes on with the record of the former where the service allows that.
+    """
+
+    def begin(self, run: RunFacts) -> None: ...
+
+    def figures(self, source: str, figures: Mapping[str, float], step: int | None) -> None:
+        """source: the name of a pipeline's step. step: of a training, counted from 1; None: results of a finished step.
+        A figure may be NaN where it is undefined."""
+
+    def finish(self, status: Literal["done", "failed", "interrupted"]) -> None: ...
 
 
 class PipelineStep(Protocol):

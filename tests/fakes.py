@@ -66,6 +66,7 @@ class FakeStepContext:
         self.device = device
         self.build = BuildContext(registry, device=device, seed=seed)
         self.notes: list[str] = []
+        self.tracked: list[tuple[int, dict[str, float]]] = []
         self.bars: list[SilentProgress] = []
         self._datasets = dict(datasets or {})
         self._artefacts = dict(artefacts or {})
@@ -84,6 +85,9 @@ class FakeStepContext:
         bar = SilentProgress(description, total, unit)
         self.bars.append(bar)
         yield bar
+
+    def track(self, figures: Mapping[str, float], step: int) -> None:
+        self.tracked.append((step, dict(figures)))
 
     def note(self, text: str) -> None:
         self.notes.append(text)

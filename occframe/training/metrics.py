@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from occframe.errors import OccframeError
@@ -11,10 +11,14 @@ from occframe.storage import exists, local_path, read_bytes, write_bytes
 
 
 class MetricsLog:
-    """Appended to line by line on a local disk; elsewhere, where files cannot grow, written anew by ``flush``."""
+    """Appended to line by line on a local disk; elsewhere, where files cannot grow, written anew by ``flush``.
 
-    def __init__(self, url: str) -> None:
+    told: hears the figures of every line, those of another kind than "steps" as ``kind.name``, and the step.
+    """
+
+    def __init__(self, url: str, told: Callable[[Mapping[str, float], int], None] | None = None) -> None:
         self.url = url
+        self._told = told
         self._path = local_path(url)
         self._lines: list[bytes] = []  # what a remote file will hold
 
@@ -29,6 +33,8 @@ class MetricsLog:
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one line; ``record`` has a "step" and only finite numbers. Raises OccframeError on a full disk."""
         line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        if self._told is not None:
+            self._told(_figures(record), record["step"])
         if self._path is None:
             self._lines.append(line)
             return
@@ -44,6 +50,12 @@ class MetricsLog:
     def flush(self) -> None:
         if self._path is None:
             write_bytes(self.url, b"".join(self._lines))
+
+
+def _figures(record: Mapping[str, Any]) -> dict[str, float]:
+    prefix = "" if record.get("kind", "steps") == "steps" else f"{record['kind']}."
+    numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}
+    return {prefix + name: float(value) for name, value in numbers.items()}
 
 
 def _step_of(line: bytes) -> float:

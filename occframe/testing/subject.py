@@ -1,0 +1,88 @@
+"""A component under test: its example configurations, and how it is built from one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from occframe.component import BuildContext
+from occframe.errors import OccframeError
+from occframe.testing.check import Inapplicable
+from occframe.types import ImageSpec
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from occframe.plugins import Component, PluginRegistry
+    from occframe.testing.fresh import Loaded
+
+#: What the suite tells a component that it builds, where its own images and embeddings are as small.
+IDENTITIES = 5
+EMBEDDING_DIM = 8
+IMAGE_SPEC = ImageSpec(height=32, width=32)
+
+
+@dataclass
+class Subject:
+    """One component with one of its example configurations.
+
+    written: the example, as YAML would give it. scratch: a folder of this component's own.
+    loaded: how its plugin and its configuration loaded in a process of their own.
+    """
+
+    component: Component
+    registry: PluginRegistry
+    written: Mapping[str, Any]
+    scratch: Path
+    loaded: Loaded
+
+    @cached_property
+    def model(self) -> type[BaseModel]:
+        return self.component.load_config()
+
+    @cached_property
+    def config(self) -> BaseModel | None:
+        """The example, validated; None for a command."""
+        return None if self.component.config is None else self.validate(self.written)
+
+    def validate(self, written: Mapping[str, Any]) -> BaseModel:
+        return self.model.model_validate(dict(written), context={"registry": self.registry})
+
+    def context(self, **known: Any) -> BuildContext:
+        given: dict[str, Any] = {
+            "num_identities": IDENTITIES,
+            "embedding_dim": EMBEDDING_DIM,
+            "image_spec": IMAGE_SPEC,
+        } | known
+        return BuildContext(self.registry, **given)
+
+    def build(self, config: BaseModel | None = None, **known: Any) -> Any:
+        """A new instance. known: fields of the ``BuildContext``, such as ``seed=1`` or ``device="cuda"``."""
+        return self.component.load_factory()(config or self.config, self.context(**known))
+
+    @cached_property
+    def built(self) -> Any:
+        """One instance for checks that leave it as it is; networks in evaluation mode."""
+        instance = self.build()
+        return instance.eval() if self.component.kind in ("backbone", "loss", "generator") else instance
+
+    def folder(self) -> Path:
+        """A new empty folder."""
+        return Path(tempfile.mkdtemp(dir=self.scratch))
+
+
+def subjects(component: Component, registry: PluginRegistry, scratch: Path, loaded: Loaded) -> list[Subject]:
+    """The component with each of its examples. Raises Inapplicable where it says that there can be none here."""
+    subject = Subject(component, registry, {}, scratch, loaded)
+    if component.config is None:
+        return [subject]
+    offered = getattr(component.load_config(), "examples", None)
+    try:
+        examples = list(offered(scratch)) if offered else []
+    except OccframeError as error:
+        raise Inapplicable(f"no example: {error.message}") from error
+    return [replace(subject, written=example) for example in examples or [{}]]
