@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from occframe.component import OcclusionBlock
 from occframe.errors import OccframeError
 
 
@@ -56,6 +57,13 @@ def _rebuilt(rows: Sequence[Any], like: Any) -> Any:
         own = {item.name: getattr(like, item.name) for item in fields(like)}
         return replace(like, **{name: _rebuilt([row[name] for row in rows], value) for name, value in own.items()})
     return like
+
+
+def described(generator: Any, block: OcclusionBlock) -> dict[str, Any]:
+    """A generator and its options as plain data, for a recipe. Where it has ``recipe``, options that say what it took
+    from files in place of where they lie, these are taken: a recipe is the same on every machine."""
+    own: Mapping[str, Any] | None = getattr(generator, "recipe", None)
+    return {"use": block.use} | dict(own) if own is not None else block.model_dump(mode="json")
 
 
 def recipe_hash(recipe: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ class OccludeConfig(StepConfig):
 class OccludeStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.data import Quarantine
-        from occframe.occlusion_record import recipe_hash
+        from occframe.occlusion_record import described, recipe_hash
         from occframe.storage import join, write_json
 
         config: OccludeConfig = context.config
@@ -64,7 +64,7 @@ class OccludeStep:
         recipe = {
             "format": 1,
             "source": work.source(),
-            "occlusion": config.occlusion.model_dump(mode="json"),
+            "occlusion": described(generator, config.occlusion),
             "provider": config.occlusion.owner,
             "generator_version": version,
             "seed": config.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,13 +11,13 @@ from torch import Tensor
 
 from occframe.component import BuildContext, OcclusionBlock
 from occframe.errors import OccframeError
+from occframe.occlusion_record import described
 from occframe.random import derive_seed
 from occframe.types import FaceBatch, Occluded, OcclusionGenerator
+from occframe_occlusions.configs import Severity
 from occframe_occlusions.draws import Draws
-from occframe_occlusions.suite_configs import ChoiceConfig, ComposeConfig
+from occframe_occlusions.suite_configs import ChoiceConfig, ChoiceItem, ComposeConfig, ComposeItem
 from occframe_occlusions.trees import spread, take
-
-Severity = float | tuple[float, float] | None
 
 
 class _Combined:
@@ -24,12 +25,28 @@ class _Combined:
 
     name: ClassVar[str]
 
-    def __init__(self, parts: list[OcclusionGenerator]) -> None:
+    def __init__(self, parts: list[OcclusionGenerator], config: ChoiceConfig | ComposeConfig) -> None:
         self._parts = parts
+        self._config = config
 
     @property
     def version(self) -> str:
         return "1 of " + ", ".join(str(getattr(part, "version", "?")) for part in self._parts)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of all that any part tells apart."""
+        return tuple(dict.fromkeys(name for part in self._parts for name in getattr(part, "parts", ())))
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The options, with each part's recipe."""
+        options = self._config.model_dump(mode="json")
+        blocks = [item.occlusion for item in _items(self._config)]
+        written = options["of" if isinstance(self._config, ChoiceConfig) else "layers"]
+        for entry, block, part in zip(written, blocks, self._parts, strict=True):
+            entry["occlusion"] = described(part, block)
+        return options
 
     def pick(self, draws: Draws) -> Tensor:
         raise NotImplementedError
@@ -76,9 +93,9 @@ class _Combined:
 class Choice(_Combined):
     name = "choice"
 
-    def __init__(self, parts: list[OcclusionGenerator], weights: list[float]) -> None:
-        super().__init__(parts)
-        self._weights = weights
+    def __init__(self, parts: list[OcclusionGenerator], config: ChoiceConfig) -> None:
+        super().__init__(parts, config)
+        self._weights = [item.weight for item in config.of]
 
     def pick(self, draws: Draws) -> Tensor:
         number, reached, total = draws.unit(), 0.0, sum(self._weights)
@@ -92,15 +109,15 @@ class Choice(_Combined):
 class Compose(_Combined):
     name = "compose"
 
-    def __init__(self, parts: list[OcclusionGenerator], probabilities: list[float]) -> None:
-        super().__init__(parts)
-        self._probabilities = probabilities
+    def __init__(self, parts: list[OcclusionGenerator], config: ComposeConfig) -> None:
+        super().__init__(parts, config)
+        self._probabilities = [item.probability for item in config.layers]
 
     def pick(self, draws: Draws) -> Tensor:
         return torch.stack([draws.unit() < probability for probability in self._probabilities], dim=1)
 
 
-def _with_severity(block: OcclusionBlock, severity: Severity) -> OcclusionBlock:
+def _with_severity(block: OcclusionBlock, severity: Severity | None) -> OcclusionBlock:
     if severity is None:
         return block
     if "severity" not in type(block.config).model_fields:
@@ -111,11 +128,15 @@ def _with_severity(block: OcclusionBlock, severity: Severity) -> OcclusionBlock:
     return block.model_copy(update={"config": block.config.model_copy(update={"severity": severity})})
 
 
+def _items(config: ChoiceConfig | ComposeConfig) -> Sequence[ChoiceItem | ComposeItem]:
+    return config.of if isinstance(config, ChoiceConfig) else config.layers
+
+
 def choice(config: ChoiceConfig, context: BuildContext) -> Choice:
     parts = [context.build(_with_severity(item.occlusion, config.severity)) for item in config.of]
-    return Choice(parts, [item.weight for item in config.of])
+    return Choice(parts, config)
 
 
 def compose(config: ComposeConfig, context: BuildContext) -> Compose:
     parts = [context.build(_with_severity(item.occlusion, config.severity)) for item in config.layers]
-    return Compose(parts, [item.probability for item in config.layers])
+    return Compose(parts, config)

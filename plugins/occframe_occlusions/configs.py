@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from occframe.component import Config, DatasetBlock
 
+
+def _ordered(value: float | tuple[float, float]) -> float | tuple[float, float]:
+    if isinstance(value, tuple) and value[0] > value[1]:
+        raise ValueError(f"[low, high] expected, got [{value[0]}, {value[1]}]")
+    return value
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+#: One number, or [low, high] that every image draws its own from.
+Severity = Annotated[Fraction | tuple[Fraction, Fraction], AfterValidator(_ordered)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Place = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0.05, le=20)]
@@ -19,7 +29,10 @@ class RectanglesConfig(Config):
 
     coverage: tuple[Share, Share] = Field(
         (0.1, 0.4),
-        description="share of the image that the rectangles cover together, before they overlap or are clipped",
+        description="share of the image that the rectangles cover together; less with `border: clip`",
+    )
+    severity: Severity | None = Field(
+        None, description="in place of `coverage`, from 0, which changes nothing; [low, high] is drawn for each image"
     )
     aspect: tuple[Ratio, Ratio] = Field((0.5, 2.0), description="width of a rectangle over its height")
     centre_x: tuple[Place, Place] = Field((0.0, 1.0), description="where centres lie, 0 left edge, 1 right edge")
@@ -37,6 +50,13 @@ class RectanglesConfig(Config):
     )
     patches: DatasetBlock | None = Field(None, description="the faces that fill `patch` is cut from")
     patch_pool: int = Field(256, ge=1, le=65536, description="how many of these faces are kept in memory")
+
+    @property
+    def severity_range(self) -> tuple[float, float]:
+        """Least and largest share of the image that is covered."""
+        if self.severity is None:
+            return self.coverage
+        return self.severity if isinstance(self.severity, tuple) else (self.severity, self.severity)
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:

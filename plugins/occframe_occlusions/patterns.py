@@ -14,7 +14,8 @@ from occframe.random import derive_seed, uniform
 @lru_cache(maxsize=8)  # every generator of a process cuts from the same ones
 def textures(count: int, height: int, width: int) -> np.ndarray:
     """Array [count, height, width, 3] uint8 RGB."""
-    return np.stack([_texture(number, height, width) for number in range(count)])
+    made: np.ndarray = np.stack([_texture(number, height, width) for number in range(count)])
+    return made
 
 
 def _texture(number: int, height: int, width: int) -> np.ndarray:
@@ -24,7 +25,8 @@ def _texture(number: int, height: int, width: int) -> np.ndarray:
     blend = (_noise, _stripes, _checks)[number % 3](seed, draw, height, width)
     first, second = 255 * draw[:3], 255 * draw[3:6]
     colours = first + (second - first) * blend[:, :, None] + 60 * draw[6] * grain
-    return colours.clip(0, 255).astype(np.uint8)
+    texture: np.ndarray = colours.clip(0, 255).astype(np.uint8)
+    return texture
 
 
 def _noise(seed: torch.Tensor, draw: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -32,11 +34,13 @@ def _noise(seed: torch.Tensor, draw: np.ndarray, height: int, width: int) -> np.
     cell = 3 * (max(height, width) / 9) ** draw[7]
     rows, columns = int(height / cell) + 2, int(width / cell) + 2
     coarse = uniform(seed, 2, rows * columns).numpy().reshape(rows, columns)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    blots: np.ndarray = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    return blots
 
 
 def _wave(along: np.ndarray, period: float, sharpness: float) -> np.ndarray:
-    return 0.5 + 0.5 * np.tanh(sharpness * np.sin(2 * np.pi * along / period)) / np.tanh(sharpness)
+    wave: np.ndarray = 0.5 + 0.5 * np.tanh(sharpness * np.sin(2 * np.pi * along / period)) / np.tanh(sharpness)
+    return wave
 
 
 def _axes(draw: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,4 +57,6 @@ def _stripes(seed: torch.Tensor, draw: np.ndarray, height: int, width: int) -> n
 def _checks(seed: torch.Tensor, draw: np.ndarray, height: int, width: int) -> np.ndarray:
     along, across = _axes(draw, height, width)
     sharpness = 0.5 + 6 * draw[10]
-    return (_wave(along, 4 + 30 * draw[9], sharpness) + _wave(across, 4 + 30 * draw[11], sharpness)) / 2
+    both = _wave(along, 4 + 30 * draw[9], sharpness) + _wave(across, 4 + 30 * draw[11], sharpness)
+    checks: np.ndarray = both / 2
+    return checks

@@ -5,10 +5,11 @@ Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; here with several r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from occframe import BuildContext, FaceBatch, Occluded
 from occframe.data import load_faces
+from occframe.occlusion_record import source_digest
 from occframe.random import id_seeds, uniform
 from occframe.types import Dataset
 from occframe_occlusions.configs import RectanglesConfig
@@ -47,6 +49,8 @@ class RectangleParams:
 class Rectangles:
     """Fulfils ``OcclusionGenerator``; see ``RectanglesConfig`` for the options. faces: what patches are cut from."""
 
+    version: ClassVar[int] = 2
+
     def __init__(self, options: RectanglesConfig, faces: Dataset | None = None) -> None:
         self.options = options
         self._faces = faces
@@ -55,8 +59,19 @@ class Rectangles:
         self._pools: dict[tuple[int, int, torch.device], Tensor] = {}
         self._lock = Lock()
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The options, with what the faces are in place of where they lie."""
+        options = self.options.model_dump(mode="json")
+        if (faces := self._faces) is not None:
+            kept = [faces.ids[row] for row in self._chosen]
+            encoded = (item if isinstance(item, bytes) else item.tobytes() for item in faces.read(self._chosen))
+            options["patches"] = source_digest((name, "", item) for name, item in zip(kept, encoded, strict=True))
+        return options
+
     def sample(self, batch: FaceBatch, seeds: Tensor) -> RectangleParams:
-        """seeds: Tensor [B] int64. The parameters are few and lie on the CPU, where NumPy is quickest with them."""
+        """seeds: Tensor [B] int64. Drawn on the CPU in float64 by operations that IEEE 754 rounds exactly, and rounded
+        to whole pixels, so that every device and machine gets the same; that is also where NumPy is quickest."""
         options = self.options
         height, width = batch.images.shape[2:]
         limits = np.array([height, width])
@@ -65,23 +80,30 @@ class Rectangles:
         draw = drawn[:, 2:].reshape(len(seeds), most, 10)
 
         count = fewest + (drawn[:, :1] * (most - fewest + 1)).astype(np.int64)
-        area = _between(options.coverage, drawn[:, 1:2]) * (height * width) / count
-        aspect = options.aspect[0] * (options.aspect[1] / options.aspect[0]) ** draw[..., 0]
-        # Where the wanted shape does not fit, the area is kept and the shape gives way.
-        across = np.sqrt(area * aspect).clip(1, width)
-        down = (area / across).clip(1, height)
-        size = np.stack([down, (area / down).clip(1, width)], 2).round().astype(np.int64)
-
+        present = np.arange(most) < count
+        share = _between(options.severity_range, drawn[:, 1:2])
+        aspect = _log_between(*options.aspect, draw[..., 0])
         centre = _between(np.array([options.centre_y, options.centre_x]).T, draw[..., 1:3]) * limits
-        corner = (centre - size / 2).round().astype(np.int64)
-        if options.border == "inside":
-            corner = corner.clip(0, limits - size)
-        else:
+
+        def placed(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """Corners and sizes of rectangles of so many pixels."""
+            # Where the wanted shape does not fit, the area is kept and the shape gives way.
+            across = np.sqrt(area * aspect).clip(1, width)
+            down = (area / across).clip(1, height).round()
+            size = np.stack([down, (area / down).clip(1, width).round()], 2).astype(np.int64)
+            size[~present | (share <= 0)] = 0
+            corner = (centre - size / 2).round().astype(np.int64)
+            if options.border == "inside":
+                return corner.clip(0, limits - size), size
             end = np.minimum(corner + size, limits)
             corner = corner.clip(0, limits - 1)
-            size = (end - corner).clip(1)
+            return corner, (end - corner).clip(size > 0)
+
+        area = share * (height * width) / count
+        if most > 1 and options.border == "inside":
+            area = _enlarged_to(share, area, lambda area: _covered(*placed(area), height, width), height * width)
+        corner, size = placed(area)
         cut = (draw[..., 3:5] * (limits - size + 1)).astype(np.int64)
-        size[np.arange(most) >= count] = 0
 
         # Of each fill, its first picture and how many there are; a colour is the one "picture" -1.
         pictures = {"colour": (-1, 1), "texture": (0, _TEXTURES), "patch": (_TEXTURES, len(self._chosen))}
@@ -156,6 +178,43 @@ class Rectangles:
                     pictures = np.concatenate([pictures, load_faces(self._faces, self._chosen, height, width)])
                 self._pools[key] = torch.from_numpy(pictures).to(device)
             return self._pools[key]
+
+
+def _log_between(low: float, high: float, draw: np.ndarray) -> np.ndarray:
+    """low (high / low)^draw, a power of which libraries differ in the last bit: by square roots, draw to 10 bits."""
+    value, factor = np.full(draw.shape, low), high / low
+    for _ in range(10):
+        factor, draw = math.sqrt(factor), draw * 2
+        value = np.where(draw >= 1, value * factor, value)
+        draw = draw - (draw >= 1)
+    return value
+
+
+def _covered(corner: np.ndarray, size: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels under any of the rectangles [B, n, 2]. Returns int64 [B, 1]."""
+    end, hidden = corner + size, np.zeros((len(size), height, width), bool)
+    y, x = np.arange(height), np.arange(width)
+    for number in range(size.shape[1]):
+        (top, left), (bottom, right) = corner[:, number].T[..., None], end[:, number].T[..., None]
+        hidden |= ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :]
+    pixels: np.ndarray = hidden.sum(axis=(1, 2))[:, None]
+    return pixels
+
+
+def _enlarged_to(
+    share: np.ndarray, area: np.ndarray, covered: Callable[[np.ndarray], np.ndarray], pixels: int
+) -> np.ndarray:
+    """The area [B, 1] of each of several rectangles that overlap, with which they cover ``share`` of the image.
+
+    A larger rectangle holds the smaller one about the same centre, so that the share grows with the area: halving finds
+    it, to a thousandth of the image.
+    """
+    low, high = area, np.full_like(area, pixels)
+    for _ in range(12):
+        middle = (low + high) / 2
+        enough = covered(middle) >= share * pixels
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return high
 
 
 def _between(bounds: Sequence[Any] | np.ndarray, draw: np.ndarray) -> np.ndarray:

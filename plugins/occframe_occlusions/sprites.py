@@ -40,6 +40,7 @@ class Sprites(Painted):
         pictures = [_fitted(picture) for picture in _load(config, digest)]
         # The pictures are part of what the generator is, wherever they lie.
         self.version = f"1 with sprites {digest.hexdigest()}"
+        self.recipe = config.model_dump(mode="json", exclude={"url", "image"}) | {"sprites": digest.hexdigest()}
         self._shapes = torch.tensor([shape for _, shape in pictures])
         whole = torch.from_numpy(np.stack([table for table, _ in pictures])).permute(0, 3, 1, 2)
         # Light times opacity, so that what is transparent has no colour to bleed.

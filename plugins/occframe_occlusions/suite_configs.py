@@ -7,22 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from occframe.component import Config, OcclusionBlock
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from occframe_occlusions.configs import Fraction, Severity
 
 
 class OcclusionConfig(Config):
-    severity: Fraction | tuple[Fraction, Fraction] = Field(
+    severity: Severity = Field(
         (0.3, 0.8),
         description="how much is hidden, 0..1: 0 changes nothing, 0.5 is usual; [low, high] is drawn for each image",
     )
-
-    @field_validator("severity")
-    @classmethod
-    def _ordered(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
-        if isinstance(value, tuple) and value[0] > value[1]:
-            raise ValueError(f"[low, high] expected, got [{value[0]}, {value[1]}]")
-        return value
 
     @property
     def severity_range(self) -> tuple[float, float]:
@@ -74,7 +66,7 @@ class GlassesConfig(EyewearConfig):
         description="frame shapes; one named twice is twice as likely",
     )
     lenses: tuple[Lens, ...] = Field(
-        (*["clear"] * 8, "reflective", "reflective", "tinted", "gradient"),
+        ("clear",) * 8 + ("reflective", "reflective", "tinted", "gradient"),
         min_length=1,
         description="kinds of lenses; one named twice is twice as likely",
     )
@@ -191,7 +183,7 @@ class BlockGridConfig(OcclusionConfig):
 class ErasingConfig(OcclusionConfig):
     """severity is the share of the picture that is erased."""
 
-    severity: Fraction | tuple[Fraction, Fraction] = Field(
+    severity: Severity = Field(
         (0.05, 0.35), description="share of the picture that is erased; [low, high] is drawn for each image"
     )
     aspect: tuple[float, float] = Field((0.4, 2.5), description="least and largest height over width")
@@ -216,7 +208,7 @@ class SpritesConfig(OcclusionConfig):
 
     url: str = Field(description="a folder of RGBA pictures, or a Parquet file of them: a path or any fsspec URL")
     image: str = Field("image", description="column of encoded pictures, where it is a Parquet file")
-    severity: Fraction | tuple[Fraction, Fraction] = Field(
+    severity: Severity = Field(
         0.5, description="0.5 pastes at the drawn scale, 1 twice as large, 0 nothing; [low, high] is drawn"
     )
     scales: tuple[Annotated[float, Field(gt=0, le=20)], ...] = Field(
@@ -237,9 +229,7 @@ class ChoiceConfig(Config):
     """One of several occlusions for each image."""
 
     of: tuple[ChoiceItem, ...] = Field(min_length=1, description="what is chosen from")
-    severity: Fraction | tuple[Fraction, Fraction] | None = Field(
-        None, description="of all of them, in place of their own"
-    )
+    severity: Severity | None = Field(None, description="of all of them, in place of their own")
 
 
 class ComposeItem(Config):
@@ -251,6 +241,4 @@ class ComposeConfig(Config):
     """Several occlusions, one over the other."""
 
     layers: tuple[ComposeItem, ...] = Field(min_length=1, description="what is put on, the first one first")
-    severity: Fraction | tuple[Fraction, Fraction] | None = Field(
-        None, description="of all of them, in place of their own"
-    )
+    severity: Severity | None = Field(None, description="of all of them, in place of their own")

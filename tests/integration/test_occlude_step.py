@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from occframe.component import OcclusionBlock
-from occframe.data import ParquetFaces, load_faces
+from occframe.data import FaceParquetWriter, ParquetFaces, load_faces
 from occframe.errors import Interrupted, OccframeError
 from occframe.occlusion_record import from_plain, recipe_hash, source_digest
 from occframe.standalone import parse_block, standalone_context
 from occframe.steps import occlude
 from occframe.types import FaceBatch
 from occframe_datasets.synthetic import SyntheticFaces
+from occframe_occlusions.rectangles import Rectangles
 from tests.fakes import FakeStepContext, stop_after
 
 FACES = SyntheticFaces(identities=6, images=3, size=112, seed=4)
@@ -98,6 +99,25 @@ def test_the_recipe_tells_what_matters(tmp_path: Path) -> None:
     assert len(hashes) == 4
 
 
+def test_a_recipe_says_what_pictures_were_used_not_where_they_lie(tmp_path: Path) -> None:
+    def recipe(folder: str, shade: int) -> tuple[str, str]:
+        (tmp_path / folder).mkdir()
+        sprite = np.full((20, 30, 4), shade, np.uint8)
+        cv2.imwrite(str(tmp_path / folder / "sprite.png"), sprite)
+        writing = tmp_path / folder / "faces.parquet"
+        with FaceParquetWriter(str(writing)) as writer:
+            writer.add("a", "a", np.full((112, 112, 3), shade, np.uint8))
+        sprites = {"use": "sprites", "url": str(tmp_path / folder)}
+        patches = {"use": "rectangles", "fills": ["patch"], "patches": {"use": "parquet", "url": str(writing)}}
+        choice = {"use": "choice", "of": [{"occlusion": sprites}, {"occlusion": patches}], "severity": 0.4}
+        outcome, _ = run(tmp_path / f"of {folder}", occlusion=choice)
+        return outcome.outputs[""]["recipe_hash"], json.dumps(outcome.outputs[""]["recipe"])
+
+    (one, text), (two, _), (other, _) = recipe("here", 90), recipe("there", 90), recipe("changed", 91)
+    assert str(tmp_path) not in text
+    assert one == two != other
+
+
 def test_the_recipe_hash_is_a_fixed_function_of_the_recipe() -> None:
     """Golden values: a change here makes every stored recipe a stranger."""
     assert recipe_hash({"b": [1, 2.5], "a": {"é": None}}) == recipe_hash({"a": {"é": None}, "b": [1, 2.5]})
@@ -107,7 +127,8 @@ def test_the_recipe_hash_is_a_fixed_function_of_the_recipe() -> None:
     assert source_digest([one]) != source_digest([("1", "xa", b"bc")])
 
 
-def test_plugin_generators_without_parts_or_version_do(tmp_path: Path) -> None:
+def test_plugin_generators_without_parts_or_version_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Rectangles, "version")
     outcome, _ = run(tmp_path, occlusion={"use": "rectangles"})
     assert outcome.outputs[""]["recipe"]["generator_version"] == "0.1.0"
     outcome, _ = run(
