@@ -47,7 +47,7 @@ class PretrainedStep:
             embedding = backbone.to(context.device).eval()(probe).embedding
         if not bool(torch.isfinite(embedding).all()):
             raise OccframeError(
-                f"with {config.weights or 'its own weights'}, embeddings of `{config.backbone.use}` are not finite",
+                f"with {config.weights or 'its weights'}, `{config.backbone.use}` gives embeddings that are not finite",
                 remedy="fetch the weights again, or check that they were made for this backbone",
             )
         meta = save_model(context.url, backbone, config.backbone, extra={"weights": config.weights})
