@@ -21,7 +21,7 @@ def draw_pairs(space: PairSpace, *, genuine: int, impostor: int, folds: int, see
                 remedy=f"ask for at most {available}, or embed more faces",
             )
     rng = np.random.default_rng(seed)
-    rows, columns = _genuine_pairs(space)
+    rows, columns = genuine_pairs(space)
     chosen = rng.choice(rows.size, genuine, replace=False)
     other_rows, other_columns = _draw_impostors(space, impostor, rng)
     return Pairs(
@@ -32,8 +32,8 @@ def draw_pairs(space: PairSpace, *, genuine: int, impostor: int, folds: int, see
     )
 
 
-def _genuine_pairs(space: PairSpace) -> tuple[np.ndarray, np.ndarray]:
-    """All of them, ordered by the probe's id, then the reference's."""
+def genuine_pairs(space: PairSpace) -> tuple[np.ndarray, np.ndarray]:
+    """All of them: reference and probe rows, int64 [G], ordered by the probe's id."""
     by_subject = space.reference_order[np.argsort(space.reference_subjects[space.reference_order], kind="stable")]
     wanted = space.probe_subjects[space.probe_order]
     start, stop = (np.searchsorted(space.reference_subjects[by_subject], wanted, side) for side in ("left", "right"))

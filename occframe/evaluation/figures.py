@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-_TITLES = {"tar": "TAR", "eer": "EER", "auc": "AUC"}
+_TITLES = {"tar": "TAR", "dir": "DIR", "eer": "EER", "auc": "AUC", "d-prime": "d′"}
 _LOWER_IS_BETTER = ("eer",)
 
 
@@ -14,8 +14,13 @@ def headline_names(metrics: Mapping[str, float], count: int) -> list[str]:
 
 
 def is_threshold(name: str) -> bool:
-    """Thresholds are cosines; other figures are fractions and are shown in per cent."""
+    """Thresholds are cosines, for use in an application rather than for judging a system."""
     return name.startswith("threshold")
+
+
+def is_share(name: str) -> bool:
+    """Whether it is a fraction, shown in per cent; thresholds and d′ are plain numbers."""
+    return not is_threshold(name) and name != "d-prime"
 
 
 def lower_is_better(name: str) -> bool:
@@ -26,7 +31,8 @@ def title(name: str) -> str:
     """``tar@far=1e-3`` -> ``TAR @ FAR 1e-3``; an unknown figure keeps its name."""
     figure, at, place = name.partition("@")
     if at:
-        return f"{_TITLES.get(figure, figure)} @ {place.replace('far=', 'FAR ').replace('eer', 'EER')}"
+        shown = place.replace("far=", "FAR ").replace("fpir=", "FPIR ").replace("eer", "EER").replace("=", " ")
+        return f"{_TITLES.get(figure, figure)} @ {shown}"
     return _TITLES.get(name, name)
 
 
@@ -44,7 +50,7 @@ def value_text(metrics: Mapping[str, float], name: str) -> str:
     """``98.72 ± 0.45 %``, or ``0.312`` for a threshold; a dash where the figure is missing."""
     if name not in metrics:
         return "–"
-    if is_threshold(name):
+    if not is_share(name):
         return signed(f"{metrics[name]:.3f}")
     spread = f" ± {100 * metrics[name + '_std']:.2f}" if name + "_std" in metrics else ""
     return f"{100 * metrics[name]:.2f}{spread} %"

@@ -22,11 +22,14 @@ class Ranking:
     """ranks: int64 [Q], 1 is best, 0 means not among the first ``depth``.
 
     best_rows: int64 [Q], the reference row of the first hit, -1 where there is none; best_scores: float32 [Q].
+    mate_rows, mate_scores: of the first hit that shows the probe's person, -1 and -inf where the rank is 0.
     """
 
     ranks: np.ndarray
     best_rows: np.ndarray
     best_scores: np.ndarray
+    mate_rows: np.ndarray
+    mate_scores: np.ndarray
     depth: int
 
 
@@ -36,7 +39,8 @@ def rank_by_product(reference: EmbeddingTable, probe: EmbeddingTable, space: Pai
     vectors, subjects = reference.vectors[order], space.reference_subjects[order]
     column_of = np.argsort(order)
     ranks, best_rows = np.zeros(len(probe.ids), np.int64), np.empty(len(probe.ids), np.int64)
-    best_scores = np.empty(len(probe.ids), np.float32)
+    mate_rows = np.empty(len(probe.ids), np.int64)
+    best_scores, mate_scores = np.empty((2, len(probe.ids)), np.float32)
     step = max(1, _BLOCK // order.size)
     for start in range(0, len(probe.ids), step):
         rows = np.arange(start, min(start + step, len(probe.ids)))
@@ -52,7 +56,9 @@ def rank_by_product(reference: EmbeddingTable, probe: EmbeddingTable, space: Pai
         score = np.take_along_axis(right, mate, axis=1)
         ahead = (scores > score) | ((scores == score) & (np.arange(order.size) < mate))
         ranks[rows] = np.where(score[:, 0] > -np.inf, ahead.sum(axis=1) + 1, 0)
-    return Ranking(ranks, best_rows, best_scores, depth=order.size - int((space.twins >= 0).any()))
+        mate_scores[rows], mate_rows[rows] = score[:, 0], np.where(ranks[rows] > 0, order[mate[:, 0]], -1)
+    depth = order.size - int((space.twins >= 0).any())
+    return Ranking(ranks, best_rows, best_scores, mate_rows, mate_scores, depth)
 
 
 def rank_by_hits(reference: EmbeddingTable, probe: EmbeddingTable, space: PairSpace, hits: Hits) -> Ranking:
@@ -79,11 +85,13 @@ def rank_by_hits(reference: EmbeddingTable, probe: EmbeddingTable, space: PairSp
     right = counts & space.same(rows, np.arange(len(probe.ids))[:, None])
     queries = np.arange(len(probe.ids))
     first = counts.argmax(axis=1)
-    any_hit = counts.any(axis=1)
+    any_hit, any_mate, mate = counts.any(axis=1), right.any(axis=1), right.argmax(axis=1)
     return Ranking(
-        ranks=np.where(right.any(axis=1), place[queries, right.argmax(axis=1)], 0),
+        ranks=np.where(any_mate, place[queries, mate], 0),
         best_rows=np.where(any_hit, rows[queries, first], -1),
         best_scores=np.where(any_hit, hits.scores[queries, first], -np.inf).astype(np.float32),
+        mate_rows=np.where(any_mate, rows[queries, mate], -1),
+        mate_scores=np.where(any_mate, hits.scores[queries, mate], -np.inf).astype(np.float32),
         depth=min(hits.ids.shape[1], len(reference.ids)) - int((space.twins >= 0).any()),
     )
 

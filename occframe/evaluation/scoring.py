@@ -1,94 +1,156 @@
-"""Scores of pairs: cosines of listed pairs, or of every reference with every probe, block by block."""
+"""Scores of pairs: of listed ones, or of every reference with every probe, of which only what the figures need is kept.
+
+A hundred million impostor scores are counted, not stored. Every corner of a ROC lies at a genuine score, so what must
+be known of the impostors is how many lie above each of those: block by block, exactly, by sorting the block.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
+from occframe.evaluation.drawing import genuine_pairs
+from occframe.evaluation.impostors import NO_PAIR, BlockSummary, ImpostorScores, ImpostorSummary, summarise_block
 from occframe.evaluation.pairs import Pairs
 from occframe.evaluation.tables import PairSpace
+from occframe.machine import usable_cores
 from occframe.types import EmbeddingTable
 
-_BLOCK = 2_000_000  # scores at a time: 8 MB, with its masks about the size of a last-level cache
+_BLOCK = 4_000_000  # scores at a time: 16 MB, and as much again while they are sorted
+_GATHER = 2_000_000  # numbers gathered at a time where pairs are listed
+_WORKERS = 4  # a fifth would wait for the product
 
 
-class ScoredPair(NamedTuple):
-    reference_row: int
-    probe_row: int
-    score: float
+@dataclass(frozen=True)
+class GenuineScores:
+    """Descending. scores: float32 [G]. reference_rows, probe_rows: int64 [G]."""
+
+    scores: np.ndarray
+    reference_rows: np.ndarray
+    probe_rows: np.ndarray
 
 
 @dataclass(frozen=True)
 class PairScores:
-    """genuine: float32 [G], impostor: float32 [I], any order; lowest_genuine, highest_impostor: worst first."""
+    """What verification is computed from; ``impostor`` is counted at the scores of ``genuine``.
 
-    genuine: np.ndarray
-    impostor: np.ndarray
-    lowest_genuine: list[ScoredPair]
-    highest_impostor: list[ScoredPair]
+    everything: these are all pairs of two tables, not a list.
+    """
+
+    genuine: GenuineScores
+    impostor: ImpostorScores
+    everything: bool
 
 
 def score_pairs(reference: EmbeddingTable, probe: EmbeddingTable, pairs: Pairs) -> np.ndarray:
     """Cosine of each listed pair: float32 [P]."""
-    scores = np.empty(pairs.same.size, np.float32)
-    step = max(1, _BLOCK // reference.vectors.shape[1])
+    return _cosines(reference, probe, pairs.reference_rows, pairs.probe_rows)
+
+
+def split_scores(scores: np.ndarray, pairs: Pairs) -> PairScores:
+    """Genuine and impostor apart, none left out. scores: float32 [P], of the pairs."""
+    genuine = _genuine(scores[pairs.same], pairs.reference_rows[pairs.same], pairs.probe_rows[pairs.same])
+    rows = np.flatnonzero(~pairs.same)
+    summary = ImpostorSummary(np.unique(genuine.scores), total=rows.size, keep=rows.size)
+    block = summarise_block(scores[rows], summary.levels, keep=rows.size, floor=-np.inf, sample=rows[:0])
+    found = rows[block.places]
+    summary.add(block, pairs.reference_rows[found], pairs.probe_rows[found])
+    return PairScores(genuine, summary.finish(), everything=False)
+
+
+def score_cross(
+    reference: EmbeddingTable, probe: EmbeddingTable, space: PairSpace, *, keep: int = 100_000
+) -> PairScores:
+    """Every pair of ``space``. keep: how many of the highest impostor scores to keep with their rows, and about how
+    many of all others, drawn at random (the same ones in every run), for bootstraps and worst pairs."""
+    rows, columns = genuine_pairs(space)
+    genuine = _genuine(_cosines(reference, probe, rows, columns), rows, columns)
+    summary = ImpostorSummary(np.unique(genuine.scores), total=space.counts()[1], keep=keep)
+    waiting: deque[tuple[_Block, Future[BlockSummary]]] = deque()
+    workers = min(usable_cores(), _WORKERS)
+    with ThreadPoolExecutor(workers) as pool:
+        # Products here, in BLAS's own threads; the pool sorts what was multiplied before.
+        for block in _blocks(reference, probe, space, np.random.default_rng(0), keep):
+            waiting.append((block, pool.submit(block.summarise, summary.levels, keep, summary.floor)))
+            if len(waiting) > workers:
+                _take(summary, *waiting.popleft())
+        while waiting:
+            _take(summary, *waiting.popleft())
+    return PairScores(genuine, summary.finish(), everything=True)
+
+
+@dataclass
+class _Block:
+    """scores: float32 [probes, references]. references, probes: rows and subjects, int64. square: the first reference
+    that is no earlier than the first probe, where each two pictures are compared once; None where all are compared."""
+
+    scores: np.ndarray
+    references: tuple[np.ndarray, np.ndarray]
+    probes: tuple[np.ndarray, np.ndarray]
+    square: int | None
+    sample: np.ndarray
+
+    def summarise(self, levels: np.ndarray, keep: int, floor: float) -> BlockSummary:
+        scores = self.scores
+        del self.scores  # nobody else needs it, and few of these fit into memory
+        scores[self.probes[1][:, None] == self.references[1]] = NO_PAIR
+        if self.square is not None:
+            half = scores[:, self.square :]
+            half[np.triu_indices(*half.shape[:1])] = NO_PAIR
+        return summarise_block(scores.ravel(), levels, keep=keep, floor=floor, sample=self.sample)
+
+    def rows(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        width = self.references[0].size
+        return self.references[0][places % width], self.probes[0][places // width]
+
+
+def _blocks(
+    reference: EmbeddingTable, probe: EmbeddingTable, space: PairSpace, draw: np.random.Generator, keep: int
+) -> Iterator[_Block]:
+    columns = space.reference_order if space.once else np.arange(len(reference.ids))
+    rows = space.probe_order if space.once else np.arange(len(probe.ids))
+    enrolled, sought = _in_order(reference.vectors, columns), _in_order(probe.vectors, rows)
+    subjects = [space.reference_subjects[columns].astype(np.int32), space.probe_subjects[rows].astype(np.int32)]
+    # With both sides in the order of their ids, what is compared once lies before the diagonal.
+    area = rows.size * columns.size / (2 if space.once else 1)
+    start = 0
+    while start < rows.size:
+        height = (np.sqrt(start**2 + 4 * _BLOCK) - start) / 2 if space.once else _BLOCK / columns.size
+        stop = min(start + max(1, int(height)), rows.size)
+        width = stop if space.once else columns.size
+        scores = sought[start:stop] @ enrolled[:width].T
+        yield _Block(
+            scores,
+            (columns[:width], subjects[0][:width]),
+            (rows[start:stop], subjects[1][start:stop]),
+            start if space.once else None,
+            draw.integers(0, scores.size, int(np.ceil(keep * scores.size / area))),
+        )
+        start = stop
+
+
+def _in_order(vectors: np.ndarray, order: np.ndarray) -> np.ndarray:
+    return vectors if np.array_equal(order, np.arange(order.size)) else vectors[order]
+
+
+def _take(summary: ImpostorSummary, block: _Block, future: Future[BlockSummary]) -> None:
+    found = future.result()
+    summary.add(found, *block.rows(found.places))
+
+
+def _cosines(reference: EmbeddingTable, probe: EmbeddingTable, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    scores = np.empty(rows.size, np.float32)
+    step = max(1, _GATHER // reference.vectors.shape[1])
     for start in range(0, scores.size, step):
         part = slice(start, start + step)
-        first, second = reference.vectors[pairs.reference_rows[part]], probe.vectors[pairs.probe_rows[part]]
-        scores[part] = np.einsum("pd,pd->p", first, second)
+        scores[part] = np.einsum("pd,pd->p", reference.vectors[rows[part]], probe.vectors[columns[part]])
     return scores
 
 
-def split_scores(scores: np.ndarray, pairs: Pairs, *, keep: int) -> PairScores:
-    """Genuine and impostor apart. keep: how many of the worst of each to name."""
-    worst = {True: _Worst(keep, sign=1), False: _Worst(keep, sign=-1)}
-    for kind, list_ in worst.items():
-        of_kind = np.flatnonzero(pairs.same == kind)
-        list_.add(scores[of_kind], pairs.reference_rows[of_kind], pairs.probe_rows[of_kind])
-    return PairScores(scores[pairs.same], scores[~pairs.same], worst[True].pairs(), worst[False].pairs())
-
-
-def score_cross(reference: EmbeddingTable, probe: EmbeddingTable, space: PairSpace, *, keep: int) -> PairScores:
-    """Every pair of ``space``. Needs four bytes a pair, never a matrix of all of them."""
-    genuine_count, impostor_count = space.counts()
-    scores_of = {True: np.empty(genuine_count, np.float32), False: np.empty(impostor_count, np.float32)}
-    worst = {True: _Worst(keep, sign=1), False: _Worst(keep, sign=-1)}
-    filled = {True: 0, False: 0}
-    rows = np.arange(len(reference.ids))
-    step = max(1, _BLOCK // rows.size)
-    for start in range(0, len(probe.ids), step):
-        columns = np.arange(start, min(start + step, len(probe.ids)))[:, None]
-        scores = probe.vectors[columns[:, 0]] @ reference.vectors.T
-        valid, same = space.valid(rows, columns), space.same(rows, columns)
-        for kind, of_kind in ((True, valid & same), (False, valid & ~same)):
-            found = scores[of_kind]
-            scores_of[kind][filled[kind] : filled[kind] + found.size] = found
-            filled[kind] += found.size
-            near = np.flatnonzero(worst[kind].admits(scores) & of_kind)
-            worst[kind].add(scores.ravel()[near], near % rows.size, near // rows.size + start)
-    return PairScores(scores_of[True], scores_of[False], worst[True].pairs(), worst[False].pairs())
-
-
-class _Worst:
-    """The ``keep`` lowest (sign 1) or highest (sign -1) scores seen so far, with their rows."""
-
-    def __init__(self, keep: int, *, sign: int) -> None:
-        self._keep, self._sign = keep, sign
-        self._scores, self._rows = np.empty(0, np.float32), np.empty((2, 0), np.int64)
-
-    def admits(self, scores: np.ndarray) -> np.ndarray:
-        if self._scores.size < self._keep:
-            return np.ones(scores.shape, bool)
-        return scores * self._sign < (self._scores[-1] * self._sign if self._keep else -np.inf)
-
-    def add(self, scores: np.ndarray, reference_rows: np.ndarray, probe_rows: np.ndarray) -> None:
-        scores = np.concatenate([self._scores, scores])
-        rows = np.concatenate([self._rows, np.stack([reference_rows, probe_rows])], axis=1)
-        order = np.argsort(scores * self._sign, kind="stable")[: self._keep]
-        self._scores, self._rows = scores[order], rows[:, order]
-
-    def pairs(self) -> list[ScoredPair]:
-        columns = (*self._rows.tolist(), self._scores.tolist())
-        return [ScoredPair(*pair) for pair in zip(*columns, strict=True)]
+def _genuine(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> GenuineScores:
+    order = np.argsort(-scores, kind="stable")
+    return GenuineScores(scores[order], rows[order], columns[order])

@@ -68,6 +68,19 @@ class PairSpace:
         sides = 2 if self.once else 1
         return genuine // sides, (everything - genuine) // sides
 
+    @property
+    def people(self) -> int:
+        """How many there are on both sides together."""
+        return int(max(self.reference_subjects.max(), self.probe_subjects.max())) + 1
+
+    def weighted_impostors(self, weights: np.ndarray) -> float:
+        """The weight of all impostor pairs, each the product of its two people's. weights: float64 [people]."""
+        enrolled, sought = (
+            np.bincount(side, minlength=self.people) for side in (self.reference_subjects, self.probe_subjects)
+        )
+        everything = (weights @ enrolled) * (weights @ sought) - np.square(weights) @ (enrolled * sought)
+        return float(everything) / (2 if self.once else 1)
+
 
 def check_tables(reference: EmbeddingTable, probe: EmbeddingTable) -> None:
     """Raises OccframeError: a table is empty, holds NaN or infinity, or the dimensions differ."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occframe.errors import OccframeError
+from occframe.evaluation.impostors import ImpostorScores
 
 #: Squared Euclidean distances between unit vectors at which InsightFace's ``verification.py`` and the LFW code before
 #: it look for the best accuracy. The grid is part of the convention: a finer one gives other figures.
@@ -52,29 +53,61 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class FoldAccuracy:
-    """mean, std: over folds (population standard deviation). accuracies, thresholds (cosine): one a fold."""
+    """mean, std: over folds (population standard deviation). accuracies, thresholds (cosine): one a fold.
+
+    correct: bool [P], whether each pair was decided rightly at its fold's threshold.
+    """
 
     mean: float
     std: float
     accuracies: np.ndarray
     thresholds: np.ndarray
+    correct: np.ndarray
 
 
 def roc(genuine: np.ndarray, impostor: np.ndarray) -> Roc:
     """genuine: scores [G], impostor: scores [I], any order. Raises OccframeError: one is empty or not finite."""
     genuine, impostor = _sorted_scores(genuine, "genuine"), _sorted_scores(impostor, "impostor")
-    # TAR only changes at genuine scores. Just above and at each of them are all the corners there are: impostors in
-    # between lie on a horizontal line, so millions of them cost two binary searches a genuine score.
-    levels = np.unique(genuine)[::-1]
+    levels = np.unique(genuine)
+    above, at_least = (impostor.size - np.searchsorted(impostor, levels, side) for side in ("right", "left"))
+    return _corners(genuine, levels, above, at_least, impostor.size)
+
+
+def roc_of_counts(genuine: np.ndarray, impostor: ImpostorScores) -> Roc:
+    """The same from counts. genuine: scores [G]. Raises OccframeError: one is empty or not finite."""
+    if not impostor.total:
+        _sorted_scores(np.empty(0), "impostor")
+    return _corners(
+        _sorted_scores(genuine, "genuine"), impostor.levels, impostor.above, impostor.at_least, impostor.total
+    )
+
+
+def _corners(genuine: np.ndarray, levels: np.ndarray, above: np.ndarray, at_least: np.ndarray, impostors: int) -> Roc:
+    """genuine: scores [G], ascending. above, at_least: impostors > and >= each level. levels: those of ``genuine``.
+
+    TAR only changes at genuine scores. Just above and at each of them are all the corners there are: impostors in
+    between lie on a horizontal line."""
     true_above, true_at = (genuine.size - np.searchsorted(genuine, levels, side) for side in ("right", "left"))
-    false_above, false_at = (impostor.size - np.searchsorted(impostor, levels, side) for side in ("right", "left"))
-    exact = levels.astype(np.float64)
+    exact = levels[::-1].astype(np.float64)
     thresholds = _interleave(np.inf, np.nextafter(exact, np.inf), exact, -np.inf)
-    false_accepts = _interleave(0, false_above, false_at, impostor.size)
-    true_accepts = _interleave(0, true_above, true_at, genuine.size)
+    false_accepts = _interleave(0, above[::-1], at_least[::-1], impostors)
+    true_accepts = _interleave(0, true_above[::-1], true_at[::-1], genuine.size)
     moved = np.ones(thresholds.size, bool)
     moved[1:] = (np.diff(false_accepts) > 0) | (np.diff(true_accepts) > 0)
-    return Roc(thresholds[moved], false_accepts[moved], true_accepts[moved], impostor.size, genuine.size)
+    return Roc(thresholds[moved], false_accepts[moved], true_accepts[moved], impostors, genuine.size)
+
+
+def sensitivity(genuine: np.ndarray, impostor_mean: float, impostor_std: float) -> float | None:
+    """d', how far the means lie apart in units of the mean standard deviation (Daugman, "Biometric decision
+    landscapes", 2000); None where no score varies."""
+    scores = genuine.astype(np.float64)
+    spread = np.sqrt((scores.var() + impostor_std**2) / 2)
+    return float((scores.mean() - impostor_mean) / spread) if spread > 1e-9 else None
+
+
+def allowed_accepts(rate: float, trials: int) -> int:
+    """How many of ``trials`` a rate lets through: 1e-3 of 3,000 is 3 in spite of rounding."""
+    return int(np.floor(rate * trials * (1 + 1e-12)))
 
 
 def tar_at_far(curve: Roc, far: float) -> OperatingPoint | None:
@@ -82,7 +115,7 @@ def tar_at_far(curve: Roc, far: float) -> OperatingPoint | None:
 
     None where ``far`` is less than one impostor pair in all there are: such a figure would be an extrapolation.
     """
-    allowed = int(np.floor(far * curve.impostors * (1 + 1e-12)))  # 1e-3 of 3,000 is 3 in spite of rounding
+    allowed = allowed_accepts(far, curve.impostors)
     if allowed < 1:
         return None
     at = int(np.searchsorted(curve.false_accepts, allowed, side="right")) - 1
@@ -128,7 +161,9 @@ def fold_accuracy(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Fo
         correct[fold] = accepted + (mine & ~same).sum() - wrongly_accepted
     best = np.argmax(correct.sum(axis=0) - correct, axis=1)
     accuracies = correct[np.arange(labels.size), best] / sizes
-    return FoldAccuracy(float(accuracies.mean()), float(accuracies.std()), accuracies, 1.0 - DISTANCE_GRID[best] / 2.0)
+    right = (distances < DISTANCE_GRID[best][fold_of]) == same
+    thresholds = 1.0 - DISTANCE_GRID[best] / 2.0
+    return FoldAccuracy(float(accuracies.mean()), float(accuracies.std()), accuracies, thresholds, right)
 
 
 def _interleave(first: float, above: np.ndarray, at: np.ndarray, last: float) -> np.ndarray:

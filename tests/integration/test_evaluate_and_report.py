@@ -104,7 +104,7 @@ def test_the_result_reads_back_as_it_was_written(evaluation: Artefact, artefacts
     assert loaded.probes["occluded"].url == artefacts["occluded"].url
     assert loaded.probes["occluded"].meta["occlusion"] == {"use": "blot"}
     clean = loaded.results["verification"]["clean"]
-    assert clean.counts == {"genuine pairs": 60, "impostor pairs": 300, "folds": 10}
+    assert clean.counts == {"genuine pairs": 60, "impostor pairs": 300, "people": 4, "folds": 10}
     assert clean.curves["ROC"].x[0] == clean.curves["ROC"].y[0] == 0
     assert clean.curves["ROC"].x[-1] == clean.curves["ROC"].y[-1] == 1
     assert any("300 impostor pairs say nothing about a FAR below 3.3e-3" in note for note in clean.notes)
@@ -122,7 +122,7 @@ def test_both_conditions_score_the_same_pairs(tmp_path: Path, artefacts: dict[st
     results = load_evaluation(context.url).results
     assert list(results) == ["verification", "verification-2"]
     for condition in ("clean", "occluded"):
-        assert results["verification"][condition].counts == {"genuine pairs": 112, "impostor pairs": 384}
+        assert results["verification"][condition].counts == {"genuine pairs": 112, "impostor pairs": 384, "people": 4}
         assert "accuracy" not in results["verification"][condition].metrics
 
 

@@ -30,22 +30,20 @@ names = st.lists(st.from_regex(r"[abc][0-9]", fullmatch=True), min_size=1, max_s
 def test_every_pair_is_scored_once_and_none_with_itself(first: list[str], second: list[str]) -> None:
     reference, probe = table(first), table(second, seed=1)
     space = PairSpace(reference, probe)
-    scores = score_cross(reference, probe, space, keep=3)
+    scores = score_cross(reference, probe, space)
     expected: dict[bool, list[tuple[float, str, str]]] = {True: [], False: []}
     for row, a in enumerate(first):
         for column, b in enumerate(second):
             if a < b if set(first) == set(second) else a != b:
                 expected[a[0] == b[0]].append((float(reference.vectors[row] @ probe.vectors[column]), a, b))
     assert space.counts() == (len(expected[True]), len(expected[False]))
-    np.testing.assert_allclose(np.sort(scores.genuine), sorted(score for score, _, _ in expected[True]), atol=1e-6)
-    np.testing.assert_allclose(np.sort(scores.impostor), sorted(score for score, _, _ in expected[False]), atol=1e-6)
-    for worst, listed in (
-        (scores.lowest_genuine, sorted(expected[True])),
-        (scores.highest_impostor, sorted(expected[False])[::-1]),
-    ):
-        assert [(first[pair.reference_row], second[pair.probe_row]) for pair in worst] == [
-            (a, b) for _, a, b in listed[:3]
-        ]
+    np.testing.assert_allclose(scores.genuine.scores[::-1], sorted(score for score, _, _ in expected[True]), atol=1e-6)
+    np.testing.assert_allclose(
+        scores.impostor.scores[::-1], sorted(score for score, _, _ in expected[False]), atol=1e-6
+    )
+    for side, listed in ((scores.genuine, sorted(expected[True])), (scores.impostor, sorted(expected[False]))):
+        rows = zip(side.reference_rows, side.probe_rows, strict=True)
+        assert [(first[row], second[column]) for row, column in rows] == [(a, b) for _, a, b in listed[::-1]]
 
 
 def test_many_blocks_give_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,12 +52,36 @@ def test_many_blocks_give_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None
         table([f"{'abc'[n % 3]}{n}" for n in range(10, 70)]),
     )
     space = PairSpace(reference, probe)
-    whole = score_cross(reference, probe, space, keep=5)
+    whole = score_cross(reference, probe, space)
     monkeypatch.setattr("occframe.evaluation.scoring._BLOCK", 90)
-    parts = score_cross(reference, probe, space, keep=5)
-    np.testing.assert_allclose(np.sort(parts.impostor), np.sort(whole.impostor), atol=1e-6)
-    assert [pair[:2] for pair in parts.highest_impostor] == [pair[:2] for pair in whole.highest_impostor]
-    assert [pair[:2] for pair in parts.lowest_genuine] == [pair[:2] for pair in whole.lowest_genuine]
+    parts = score_cross(reference, probe, space)
+    np.testing.assert_allclose(parts.impostor.scores, whole.impostor.scores, atol=1e-6)
+    np.testing.assert_array_equal(parts.impostor.probe_rows, whole.impostor.probe_rows)
+    np.testing.assert_array_equal(parts.genuine.reference_rows, whole.genuine.reference_rows)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_what_is_not_kept_is_counted(both: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts, histogram and moments are of all pairs, however few are kept; those kept are the highest and a sample
+    that stands for the rest."""
+    faces = table([f"{'abc'[n % 3]}{n:03d}" for n in range(120)])
+    other = faces if both else table([f"{'abc'[n % 3]}{n:03d}" for n in range(60, 160)], seed=2)
+    space = PairSpace(faces, other)
+    whole = score_cross(faces, other, space).impostor
+    monkeypatch.setattr("occframe.evaluation.scoring._BLOCK", 900)
+    few = score_cross(faces, other, space, keep=50).impostor
+    for name in ("above", "at_least", "histogram"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(whole, name))
+    assert (few.mean, few.std) == pytest.approx((whole.mean, whole.std), abs=1e-6)
+    assert (few.mean, few.std) == pytest.approx((whole.scores.mean(), whole.scores.std()), abs=1e-6)
+    assert whole.above.tolist() == [(whole.scores > level).sum() for level in whole.levels]
+    assert whole.at_least.tolist() == [(whole.scores >= level).sum() for level in whole.levels]
+    assert few.exact == 50
+    np.testing.assert_allclose(few.scores[:50], whole.scores[:50], atol=1e-6)
+    np.testing.assert_array_equal(few.probe_rows[:50], whole.probe_rows[:50])
+    assert few.scores.size > 60
+    assert few.weight.sum() == pytest.approx(few.total)
+    assert (np.diff(few.scores) <= 0).all()
 
 
 def test_drawn_pairs_are_distinct_right_and_dealt_out() -> None:
@@ -94,10 +116,10 @@ def test_all_pairs_can_be_drawn_but_not_more() -> None:
     faces = table(["a1", "a2", "b1", "b2"])
     space = PairSpace(faces, faces)
     pairs = draw_pairs(space, genuine=2, impostor=4, folds=2, seed=0)
-    drawn = split_scores(score_pairs(faces, faces, pairs), pairs, keep=0)
-    everything = score_cross(faces, faces, space, keep=0)
-    np.testing.assert_allclose(np.sort(drawn.impostor), np.sort(everything.impostor), atol=1e-6)
-    assert drawn.lowest_genuine == everything.lowest_genuine == []
+    drawn = split_scores(score_pairs(faces, faces, pairs), pairs)
+    everything = score_cross(faces, faces, space)
+    np.testing.assert_allclose(drawn.impostor.scores, everything.impostor.scores, atol=1e-6)
+    np.testing.assert_allclose(drawn.genuine.scores, everything.genuine.scores, atol=1e-6)
     with pytest.raises(OccframeError, match="5 impostor pairs asked for, the embeddings make 4"):
         draw_pairs(space, genuine=2, impostor=5, folds=2, seed=0)
     with pytest.raises(OccframeError, match="3 genuine pairs asked for, the embeddings make 2"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from occframe.evaluation.figures import (
     headline_names,
+    is_share,
     is_threshold,
     lower_is_better,
     sentence,
@@ -132,7 +133,7 @@ def _table(protocol: str, of: ByCondition) -> Table:
 
 
 def _difference(baseline: ProtocolResult, other: ProtocolResult, name: str) -> Cell:
-    if name not in baseline.metrics or name not in other.metrics or is_threshold(name):
+    if name not in baseline.metrics or name not in other.metrics or not is_share(name):
         return Cell("")
     change = other.metrics[name] - baseline.metrics[name]
     verdict = "" if change == 0 else "worse" if (change > 0) == lower_is_better(name) else "better"
