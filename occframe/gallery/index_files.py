@@ -37,17 +37,17 @@ class _Header(Config):
 
 @dataclass(frozen=True)
 class SavedIndex:
-    """details: what the matcher said about itself. ids: of the rows, in order."""
+    """details: what the matcher said of itself. ids: LargeStringArray, of the rows in order. vectors: its file's URL."""
 
     url: str
     details: Mapping[str, Any]
-    ids: list[str]
-    _vectors: str
+    ids: pa.Array
+    vectors: str
 
     @contextmanager
     def open_vectors(self) -> Iterator[BinaryIO]:
         """The matcher's own file. Whatever goes wrong while reading it becomes an OccframeError that names it."""
-        fs, path = filesystem(self._vectors)
+        fs, path = filesystem(self.vectors)
         try:
             with fs.open(path, "rb") as file:
                 yield file
@@ -55,11 +55,16 @@ class SavedIndex:
             raise
         except Exception as error:  # index libraries raise anything from RuntimeError to MemoryError at a damaged file
             *_, reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise OccframeError(f"the index {self._vectors} cannot be read: {reason}", remedy=_REBUILD) from error
+            raise OccframeError(f"the index {self.vectors} cannot be read: {reason}", remedy=_REBUILD) from error
 
 
 def save_index(
-    url: str, *, matcher: str, ids: Sequence[str], details: Mapping[str, Any], write: Callable[[BinaryIO], None]
+    url: str,
+    *,
+    matcher: str,
+    ids: Sequence[str] | pa.Array,
+    details: Mapping[str, Any],
+    write: Callable[[BinaryIO], None],
 ) -> None:
     """Replace the index at ``url``. write: puts the matcher's vectors into the file it is given, row i for ``ids[i]``.
 
@@ -75,7 +80,8 @@ def save_index(
         write(file)
         written = file.tell()
     with create_file(join(url, ids_file)) as file:
-        pq.write_table(pa.table({"id": pa.array(ids, pa.string())}), file, compression="zstd", use_dictionary=False)
+        column = pa.chunked_array([ids if isinstance(ids, pa.Array) else pa.array(ids, pa.large_string())])
+        pq.write_table(pa.table({"id": column}), file, compression="zstd", use_dictionary=False)
     header = _Header(
         matcher=matcher,
         count=len(ids),
@@ -107,7 +113,7 @@ def load_index(url: str, *, matcher: str) -> SavedIndex:
         size = filesystem(vectors)[0].size(filesystem(vectors)[1])
         fs, path = filesystem(ids_file)
         with fs.open(path, "rb") as file:
-            ids = pq.read_table(file).column("id").to_pylist()
+            ids = pq.read_table(file).column("id").cast(pa.large_string()).combine_chunks()
     except (OSError, pa.ArrowException, KeyError) as error:
         raise OccframeError(f"the index {url} is incomplete: {first_line(error)}", remedy=_REBUILD) from error
     if size != header.vectors_bytes or len(ids) != header.count:

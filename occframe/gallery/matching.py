@@ -6,103 +6,210 @@ A deleted row stays in the index, is searched past, and goes when ``must_compact
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from occframe.errors import OccframeError
 from occframe.gallery.checks import check_new_ids
 from occframe.types import Hits
 
-#: Each deleted row makes every search ask for one more hit; beyond this, rewriting the index is cheaper.
-MOST_DELETED = 256
+#: Searching past deleted rows costs little while they are few; beyond this share, rewriting the index is cheaper.
+MOST_DELETED = 0.1
+#: Hits asked for beyond k, so that a few that do not count seldom make a second search necessary.
+_SPARE = 4
+
+#: Queries [q, D] and how many hits -> scores [q, n] float32 descending, and items [q, n]: row numbers or ids.
+Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 class RowIds:
-    """The ids of an index's rows, in the order they were added. ``len`` counts those that are not deleted."""
+    """The ids of an index's rows, in the order they were added. ``len`` counts those that are not deleted.
 
-    def __init__(self, ids: Sequence[str] = ()) -> None:
-        self._row_of: dict[str, int] = {}
+    Kept as Arrow strings: ten million ids take their letters and eight bytes each, not a Python object.
+    """
+
+    def __init__(self, ids: Sequence[str] | pa.Array = ()) -> None:
+        self._chunks: list[pa.Array] = []
         self._rows = 0
-        # One spare place at the end stays "": row -1 is "nothing found" in every index library.
-        self._ids = np.full(1, "", object)
-        self._alive = np.zeros(1, bool)
+        self._alive: np.ndarray | None = None  # None while nothing is deleted
+        self._known: set[str] | None = None  # made when it is first needed
         self.append(ids)
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return self._rows if self._alive is None else int(np.count_nonzero(self._alive))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the index has, deleted ones too."""
+        return self._rows
 
     @property
     def deleted(self) -> int:
-        """How many rows of the index are deleted: ask it for this many hits more than are wanted."""
-        return self._rows - len(self._row_of)
+        return self._rows - len(self)
 
     @property
     def must_compact(self) -> bool:
-        return self.deleted > MOST_DELETED
+        return self.deleted > MOST_DELETED * self._rows
+
+    @property
+    def column(self) -> pa.Array:
+        """LargeStringArray of the rows that are not deleted, in order."""
+        return self._joined() if self._alive is None else self._joined().filter(pa.array(self._alive))
 
     @property
     def ids(self) -> list[str]:
         """Of the rows that are not deleted, in order."""
-        return list(self._ids[self.live_rows()])
+        ids: list[str] = self.column.to_pylist()
+        return ids
 
     def live_rows(self) -> np.ndarray:
         """int64, ascending."""
-        return np.flatnonzero(self._alive[: self._rows])
+        return np.arange(self._rows) if self._alive is None else np.flatnonzero(self._alive)
 
     def check_new(self, ids: Sequence[str]) -> None:
         """Raises OccframeError for an id that is empty, repeated, or there already: ask before changing the index."""
-        check_new_ids(ids, self._row_of.keys())
+        if self._known is None:
+            self._known = set(self.ids)
+        check_new_ids(ids, self._known)
 
-    def append(self, ids: Sequence[str]) -> None:
+    def append(self, ids: Sequence[str] | pa.Array) -> None:
         """The index got these rows at its end."""
-        first, self._rows = self._rows, self._rows + len(ids)
-        if self._rows >= len(self._ids):
-            room = max(self._rows + 1, 2 * len(self._ids))
-            self._ids = np.concatenate([self._ids[:first], np.full(room - first, "", object)])
-            self._alive = np.concatenate([self._alive[:first], np.zeros(room - first, bool)])
-        self._ids[first : self._rows] = ids
-        self._alive[first : self._rows] = True
-        self._row_of.update(zip(ids, range(first, self._rows), strict=True))
+        fresh = (ids if isinstance(ids, pa.Array) else pa.array(ids, pa.large_string())).cast(pa.large_string())
+        if not len(fresh):
+            return
+        self._chunks.append(fresh)
+        self._rows += len(fresh)
+        if self._alive is not None:
+            self._alive = np.concatenate([self._alive, np.ones(len(fresh), bool)])
+        if self._known is not None:
+            self._known.update(fresh.to_pylist())
 
     def delete(self, ids: Sequence[str]) -> None:
         """Raises OccframeError, and deletes nothing, where an id is not there."""
         wanted = set(ids)
-        if unknown := [item for item in wanted if item not in self._row_of]:
+        if not wanted:
+            return
+        found = pc.is_in(self._joined(), value_set=pa.array(sorted(wanted), pa.large_string()))
+        mask = found.to_numpy(zero_copy_only=False)
+        if self._alive is not None:
+            mask &= self._alive
+        if np.count_nonzero(mask) < len(wanted):
+            unknown = wanted - set(self._joined().filter(pa.array(mask)).to_pylist())
             raise OccframeError(
                 f"the index has no id `{min(unknown)}` ({len(unknown)} of {len(wanted)} are unknown)",
                 remedy="nothing was removed; leave out what is not there",
             )
-        for item in wanted:
-            row = self._row_of.pop(item)
-            self._alive[row], self._ids[row] = False, ""
+        self._alive = ~mask if self._alive is None else self._alive & ~mask
+        if self._known is not None:
+            self._known -= wanted
 
     def compact(self) -> None:
         """The index was rewritten: it holds ``live_rows()`` in their order and nothing else."""
-        fresh = RowIds(self.ids)
-        self._row_of, self._rows, self._ids, self._alive = fresh._row_of, fresh._rows, fresh._ids, fresh._alive
+        if self._alive is not None:
+            self._chunks, self._rows, self._alive = [self.column], len(self), None
 
-    def hits(self, scores: np.ndarray, rows: np.ndarray, k: int) -> Hits:
-        """What an index found as ``Hits`` of width k. Arguments may be overwritten.
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        """Which of ``rows`` (int64, any shape, -1 for none) are there and not deleted."""
+        return rows >= 0 if self._alive is None else (rows >= 0) & self._alive[rows]
 
-        scores: array [Q, m] float32, descending. rows: array [Q, m] int64, -1 where there was nothing; m is at least
-        ``k + deleted``, or all rows. Equal scores come out in the order of their ids.
+    def hits(self, scores: np.ndarray, rows: np.ndarray) -> Hits:
+        """scores: array [Q, k] float32, descending. rows: array [Q, k] int64, -1 and -inf where there was nothing.
+
+        Equal scores come out in the order of their ids.
         """
-        if self.deleted:
-            rows[~self._alive[rows]] = -1
-            kept = np.argsort(rows < 0, axis=1, kind="stable")[:, :k]
-            scores, rows = np.take_along_axis(scores, kept, 1), np.take_along_axis(rows, kept, 1)
-        if rows.shape[1] < k:
-            room = ((0, 0), (0, k - rows.shape[1]))
-            scores, rows = np.pad(scores, room), np.pad(rows, room, constant_values=-1)
-        ids = self._ids[rows]
-        scores[rows < 0] = -np.inf
-        tied = (scores[:, 1:] == scores[:, :-1]) & (rows[:, 1:] >= 0)
-        for query in np.flatnonzero(tied.any(axis=1)):
-            found = int((rows[query] >= 0).sum())
-            order = sorted(range(found), key=lambda at: (-scores[query, at], ids[query, at]))
-            ids[query, :found] = ids[query, order]
-        return Hits(scores, ids)
+        missing = rows.ravel() < 0
+        names = self._joined().take(pa.array(rows.ravel(), mask=missing if missing.any() else None))
+        ids = names.fill_null("").to_numpy(zero_copy_only=False).reshape(rows.shape)
+        return order_ties(Hits(scores, ids.astype(object, copy=False)))
+
+    def _joined(self) -> pa.Array:
+        if len(self._chunks) != 1:
+            self._chunks = [pa.concat_arrays(self._chunks) if self._chunks else pa.array([], pa.large_string())]
+        return self._chunks[0]
+
+
+@dataclass(frozen=True)
+class Found:
+    """scores: array [Q, k] float32. items: array [Q, k], ``nothing`` where fewer were found.
+
+    short: int64, the queries for which more than the index returns at a time would have been needed.
+    """
+
+    scores: np.ndarray
+    items: np.ndarray
+    short: np.ndarray
+
+
+def search_past(
+    search: Search,
+    queries: np.ndarray,
+    k: int,
+    *,
+    rows: int,
+    counts: Callable[[np.ndarray], np.ndarray],
+    nothing: int | str,
+    clean: bool = False,
+    most: int | None = None,
+) -> Found:
+    """The best k hits that count, from an index that also returns others.
+
+    A query that came back with too few is asked again for four times as many, so the result is what an index without
+    the others would give. rows: in the index. counts: which items do, a mask like its argument. clean: all of them.
+    most: what the index returns at a time.
+    """
+    found = Found(
+        np.full((len(queries), k), -np.inf, np.float32),
+        np.full((len(queries), k), nothing, object if isinstance(nothing, str) else np.int64),
+        np.empty(0, np.int64),
+    )
+    wanted = k if clean else k + _SPARE
+    open_rows = np.arange(len(queries))
+    while len(open_rows) and rows:
+        wanted = min(wanted, rows, most or rows)
+        scores, items = search(queries if len(open_rows) == len(queries) else queries[open_rows], wanted)
+        good = counts(items)
+        enough = good.sum(axis=1) >= k
+        # Fewer than were asked for: the index has no more, or an approximate one did not look further.
+        done = enough | (items[:, -1] == nothing) | (wanted == rows)
+        if not good.all():
+            order = np.argsort(~good, axis=1, kind="stable")[:, :k]
+            scores, items, good = (np.take_along_axis(array, order, 1) for array in (scores, items, good))
+            scores, items = np.where(good, scores, -np.inf), np.where(good, items, nothing)
+        width = min(k, scores.shape[1])
+        found.scores[open_rows, :width], found.items[open_rows, :width] = scores[:, :width], items[:, :width]
+        open_rows = open_rows[~done]
+        if wanted == most:
+            return Found(found.scores, found.items, open_rows)
+        wanted *= 4
+    return found
+
+
+def order_ties(hits: Hits) -> Hits:
+    """``hits``, whose arrays are changed: equal scores in the order of their ids."""
+    scores, ids = hits.scores, hits.ids
+    tied = (scores[:, 1:] == scores[:, :-1]) & (scores[:, 1:] > -np.inf)
+    for query in np.flatnonzero(tied.any(axis=1)):
+        found = int((scores[query] > -np.inf).sum())
+        order = sorted(range(found), key=lambda at: (-scores[query, at], ids[query, at]))
+        ids[query, :found] = ids[query, order]
+    return hits
+
+
+def merge_hits(left: Hits, right: Hits, k: int) -> Hits:
+    """The best k of both, equal scores in the order of their ids. Rows are the same queries; no id is in both."""
+    scores = np.concatenate([left.scores, right.scores], axis=1)
+    ids = np.concatenate([left.ids, right.ids], axis=1)
+    if scores.shape[1] < k:
+        room = ((0, 0), (0, k - scores.shape[1]))
+        scores, ids = np.pad(scores, room, constant_values=-np.inf), np.pad(ids, room, constant_values="")
+    # A little wider than k: what ties for the last place is chosen by id, too.
+    order = np.argsort(-scores, axis=1, kind="stable")
+    merged = order_ties(Hits(np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)))
+    return Hits(np.ascontiguousarray(merged.scores[:, :k]), np.ascontiguousarray(merged.ids[:, :k]))
 
 
 def check_rows(vectors: np.ndarray, dim: int | None, what: str) -> np.ndarray:

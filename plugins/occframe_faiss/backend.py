@@ -25,21 +25,33 @@ def load_faiss() -> ModuleType:
     return faiss
 
 
-def gpu_number(faiss: ModuleType, device: str) -> int | None:
-    """Which GPU to search on, None for the CPU. device: a torch device string, the pipeline's.
+def gpu_numbers(faiss: ModuleType, device: str, count: int = 1) -> list[int]:
+    """Which GPUs to search on, none for the CPU. device: a torch device string, the pipeline's. count: from it on.
 
-    Warns where the pipeline runs on a GPU that this FAISS cannot use.
+    Warns, in one line, where the pipeline runs on a GPU that this FAISS cannot use, or there are fewer.
     """
     if not device.startswith("cuda"):
-        return None
-    number = int(device.partition(":")[2] or 0)
+        return []
+    first = int(device.partition(":")[2] or 0)
     # faiss-cpu answers get_num_gpus() too, with 0.
-    if hasattr(faiss, "StandardGpuResources") and number < faiss.get_num_gpus():
-        return number
+    there = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+    if first < there:
+        if first + count > there:
+            _warn(f"FAISS sees {there} GPUs, {count} from {device} on are asked for: it searches on {there - first}")
+        return list(range(first, min(first + count, there)))
     wheels = _installed()
     remedy = _replace(wheels, "gpu") if "faiss-cpu" in wheels else "`occframe doctor` shows what FAISS sees"
-    warnings.warn(f"FAISS cannot use {device} and searches on the CPU; {remedy}", RuntimeWarning, stacklevel=3)
-    return None
+    _warn(f"FAISS cannot use {device} and searches on the CPU; {remedy}")
+    return []
+
+
+def on_cpu_instead(profile: str, device: str) -> None:
+    """Says that FAISS has no such profile for GPUs."""
+    _warn(f"FAISS has no `{profile}` for GPUs and searches on the CPU, not {device}")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 def _explain(fault: str, *, found: bool) -> OccframeError:

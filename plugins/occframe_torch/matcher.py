@@ -12,7 +12,7 @@ from torch import Tensor
 from occframe.component import BuildContext
 from occframe.errors import OccframeError
 from occframe.gallery.index_files import load_index, save_index
-from occframe.gallery.matching import RowIds, check_rows
+from occframe.gallery.matching import RowIds, check_rows, search_past
 from occframe.types import Hits
 from occframe_torch.chunks import Chunks
 from occframe_torch.configs import TorchConfig
@@ -48,7 +48,8 @@ class TorchMatcher:
         self._ids.check_new(ids)
         if self._chunks is None:
             self._chunks = Chunks(vectors.shape[1], self._dtype, self._device)
-        self._chunks.append(torch.from_numpy(vectors))
+        # torch warns of memory it cannot write, though it only reads this.
+        self._chunks.append(torch.from_numpy(vectors if vectors.flags.writeable else vectors.copy()))
         self._ids.append(ids)
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -57,7 +58,6 @@ class TorchMatcher:
         if self._ids.must_compact:
             self._compact()
 
-    @torch.inference_mode()
     def search(self, queries: np.ndarray, k: int) -> Hits:
         """queries: array [Q, D] float32 or float16, normalised. k: at least 1; what exceeds the rows is -inf and "".
 
@@ -66,15 +66,26 @@ class TorchMatcher:
         queries = check_rows(queries, self._dim, "queries")
         if k < 1:
             raise OccframeError(f"k is {k}", remedy="ask for one hit at least")
-        wanted = min(k + self._ids.deleted, len(self._ids) + self._ids.deleted)
-        scores = np.empty((len(queries), wanted), np.float32)
-        rows = np.empty((len(queries), wanted), np.int64)
-        if self._chunks is not None and wanted:
-            for start in range(0, len(queries), _QUERIES):
-                block = slice(start, start + _QUERIES)
-                best, where = self._best(self._chunks, torch.from_numpy(queries[block]), wanted)
-                scores[block], rows[block] = best.cpu().numpy(), where.cpu().numpy()
-        return self._ids.hits(scores, rows, k)
+        found = search_past(
+            self._search,
+            queries,
+            k,
+            rows=self._ids.rows if len(self) else 0,
+            counts=self._ids.counts,
+            nothing=-1,
+            clean=not self._ids.deleted,
+        )
+        return self._ids.hits(found.scores, found.items)
+
+    @torch.inference_mode()
+    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        assert self._chunks is not None
+        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        for start in range(0, len(queries), _QUERIES):
+            block = slice(start, start + _QUERIES)
+            best, where = self._best(self._chunks, torch.from_numpy(queries[block]), k)
+            scores[block], rows[block] = best.cpu().numpy(), where.cpu().numpy()
+        return scores, rows
 
     def _best(self, chunks: Chunks, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k best rows of all chunks. Returns scores [Q, k] float32, descending, and rows [Q, k] int64."""
@@ -97,7 +108,7 @@ class TorchMatcher:
                 file.write(chunk.cpu().numpy().data.cast("B"))
 
         details = {"dim": self._dim, "dtype": str(self._dtype).removeprefix("torch.")}
-        save_index(url, matcher="torch", ids=self._ids.ids, details=details, write=write)
+        save_index(url, matcher="torch", ids=self._ids.column, details=details, write=write)
 
     def load(self, url: str) -> None:
         """Replace what is there by a saved index, of either dtype. Raises OccframeError where it is damaged."""

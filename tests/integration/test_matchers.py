@@ -20,6 +20,8 @@ from occframe.types import Hits, Matcher
 BLOCKS: list[Any] = [
     {"use": "faiss", "profile": "flat"},
     {"use": "faiss", "profile": "fp16"},
+    # Looking into all lists, they are exact too.
+    {"use": "faiss", "profile": "ivf-fp16", "lists": 4, "probes": 4},
     {"use": "torch", "dtype": "float32"},
     {"use": "torch", "dtype": "float16"},
 ]
@@ -42,7 +44,7 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=BLOCKS, ids=lambda block: "-".join(block.values()))
+@pytest.fixture(scope="module", params=BLOCKS, ids=lambda block: "-".join(map(str, block.values())))
 def build(request: pytest.FixtureRequest, device: str) -> Build:
     registry = PluginRegistry.discover()
     block = MatcherBlock.model_validate(request.param, context={"registry": registry})
