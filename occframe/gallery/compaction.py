@@ -55,18 +55,17 @@ def compact(
 
 def units(parts: Sequence[Part], rows_per_part: int) -> list[list[Part]]:
     """Neighbours that become one part of at most ``rows_per_part`` rows; parts that may stay as they are left out."""
-    found: list[list[Part]] = []
-    open_rows = rows_per_part
+    found: list[list[Part]] = [[]]
+    rows = 0
     for part in parts:
-        if not part.tombstones and part.rows > rows_per_part // 2:
-            open_rows = rows_per_part
-        elif open_rows + part.count > rows_per_part:
-            found.append([part])
-            open_rows = part.count
-        else:
+        whole = not part.tombstones and part.rows > rows_per_part // 2
+        if whole or rows + part.count > rows_per_part:
+            found.append([])
+            rows = 0
+        if not whole:
             found[-1].append(part)
-            open_rows += part.count
-    return [unit for unit in found if len(unit) > 1 or unit[0].tombstones]
+            rows += part.count
+    return [unit for unit in found if len(unit) > 1 or any(part.tombstones for part in unit)]
 
 
 def _rewrite(url: str, manifest: Manifest, sources: Sequence[Part], advance: Callable[[int], None]) -> Part | None:
