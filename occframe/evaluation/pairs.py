@@ -1,4 +1,4 @@
-"""Lists of pairs, as LFW's ``pairs.txt`` or a CSV file gives them."""
+"""Lists of pairs, as LFW's ``pairs.txt``, CSV, Parquet or InsightFace's ``.bin`` gives them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from occframe.errors import OccframeError
 from occframe.evaluation.ids import IdIndex, LfwImage
+from occframe.evaluation.insightface_bin import is_bin, read_bin
 from occframe.storage import filesystem, read_bytes
 from occframe.types import EmbeddingTable
 
+_COLUMNS = (["id_a", "id_b", "same"], ["fold", "id_a", "id_b", "same"])
 _TRUE, _FALSE = {"1", "true", "yes", "same"}, {"0", "false", "no", "different"}
 
 
@@ -64,19 +66,63 @@ def read_pairs(url: str, reference: EmbeddingTable, probe: EmbeddingTable) -> Pa
 
 
 def parse_pairs(url: str) -> list[NamedPair]:
-    """The pairs of a file: CSV where its first line is a header with ``id_a``, LFW's format otherwise."""
+    """The pairs of a file, whose format its content tells: Parquet, InsightFace's pickle, CSV where the first line is a
+    header with ``id_a``, LFW's format otherwise."""
     fs, path = filesystem(url)
     if not fs.isfile(path):
-        raise OccframeError(f"no pair file at {url}", remedy="give the path or URL of a pairs.txt or a CSV file")
-    try:
-        text = read_bytes(url).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise OccframeError(f"{url} is not text: {error}", remedy="give pairs.txt or CSV in UTF-8") from error
-    head = text.partition("\n")[0]
-    pairs = list(_csv_pairs(url, text) if "id_a" in head else _lfw_pairs(url, text))
+        raise OccframeError(f"no pair file at {url}", remedy="give the path or URL of a pair file")
+    with fs.open(path, "rb") as file:
+        head = file.read(1024)
+    if head[:4] == b"PAR1":
+        pairs = list(_parquet_pairs(url))
+    elif is_bin(head):
+        packed = read_bin(url)
+        pairs = [NamedPair(*pair) for pair in zip(packed.first, packed.second, packed.same, packed.folds, strict=True)]
+    else:
+        text = _text(url)
+        pairs = list(_csv_pairs(url, text) if "id_a" in text.partition("\n")[0] else _lfw_pairs(url, text))
     if not pairs:
         raise OccframeError(f"{url} holds no pairs", remedy="give a file with at least one pair")
     return pairs
+
+
+def _text(url: str) -> str:
+    try:
+        return read_bytes(url).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OccframeError(
+            f"{url} is not text: {error}", remedy="give pairs.txt or CSV in UTF-8, Parquet, or an InsightFace .bin"
+        ) from error
+
+
+def _parquet_pairs(url: str) -> Iterator[NamedPair]:
+    """Columns ``id_a``, ``id_b``, ``same`` and, where there are folds, ``fold``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fs, path = filesystem(url)
+    try:
+        with fs.open(path, "rb") as file:
+            table = pq.read_table(file)
+        columns = sorted(table.column_names)
+        if columns not in _COLUMNS:
+            raise OccframeError(
+                f"{url}: its columns are {', '.join(columns)}",
+                remedy="write id_a, id_b, same and, where there are folds, fold",
+            )
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise OccframeError(f"{url} cannot be read: {error}", remedy="write it again") from error
+    for number, row in enumerate(rows):
+        first, second, same, fold = row["id_a"], row["id_b"], row["same"], row.get("fold", 0)
+        if not (isinstance(first, str) and isinstance(second, str) and first and second):
+            raise OccframeError(f"{url}, row {number}: an id is missing or no text", remedy="correct this row")
+        if same not in (True, False) or type(fold) is not int:
+            raise OccframeError(
+                f"{url}, row {number}: same is {same!r}, fold is {fold!r}",
+                remedy="write `same` as booleans or 0 and 1, `fold` as integers",
+            )
+        yield NamedPair(first, second, bool(same), row.get("fold"))
 
 
 def _lfw_pairs(url: str, text: str) -> Iterator[NamedPair]:
@@ -117,7 +163,7 @@ def _lfw_pairs(url: str, text: str) -> Iterator[NamedPair]:
 def _csv_pairs(url: str, text: str) -> Iterator[NamedPair]:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     columns = [name.strip() for name in reader.fieldnames or ()]
-    if sorted(columns) not in (["id_a", "id_b", "same"], ["fold", "id_a", "id_b", "same"]):
+    if sorted(columns) not in _COLUMNS:
         raise OccframeError(
             f"{url}:1: its columns are {', '.join(columns)}",
             remedy="write id_a, id_b, same and, where there are folds, fold",

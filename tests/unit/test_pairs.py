@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -64,6 +65,27 @@ def test_csv_pairs(written: Callable[[str], str]) -> None:
     assert pairs.folds.tolist() == [1, 2]
     without = parse_pairs(written("id_a,id_b,same\na,b,1\n"))
     assert without[0].fold is None
+
+
+def test_parquet_pairs(tmp_path: Path) -> None:
+    where = str(tmp_path / "pairs.parquet")
+    columns = {"id_a": ["a", "b"], "id_b": ["c", "d"], "same": [True, False], "fold": [0, 1]}
+    pq.write_table(pa.table(columns), where)
+    assert [pair.fold for pair in parse_pairs(where)] == [0, 1]
+    assert parse_pairs(where)[1] == ("b", "d", False, 1)
+    pq.write_table(pa.table(columns).drop_columns("fold"), where)
+    assert [pair.fold for pair in parse_pairs(where)] == [None, None]
+    for broken, message in (
+        (columns | {"same": [1, 7]}, "row 1: same is 7"),
+        (columns | {"id_b": ["c", None]}, "row 1: an id is missing"),
+        ({"id_a": ["a"]}, "its columns are id_a"),
+    ):
+        pq.write_table(pa.table(broken), where)
+        with pytest.raises(OccframeError, match=message):
+            parse_pairs(where)
+    Path(where).write_bytes(b"PAR1 and then nothing of the kind")
+    with pytest.raises(OccframeError, match="cannot be read"):
+        parse_pairs(where)
 
 
 @pytest.mark.parametrize(
