@@ -68,6 +68,19 @@ def test_the_split_is_the_network(block):
     assert torch.equal(network.forward_head(maps[-1]), output.embedding)
 
 
+@pytest.mark.parametrize("block", [block for block in ALL if block["use"] == "mobilefacenet"], ids=str)
+def test_the_form_for_embedding_gives_the_same_without_batch_norms(block):
+    network = unlike_fresh(build(**(block | SMALL)))
+    spec = network.image_spec
+    images = torch.randn(3, 3, spec.height, spec.width)
+    form = network.embed_form()
+    assert not [module for module in form.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        ours, plain = (F.normalize(model(images).embedding) for model in (form, network))
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-5)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 @pytest.mark.parametrize("block", ALL, ids=str)
 def test_every_trainable_parameter_gets_a_gradient(block):
     network = build(**(block | SMALL)).train()
