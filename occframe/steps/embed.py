@@ -13,6 +13,7 @@ from occframe.errors import Interrupted, OccframeError
 from occframe.machine import default_threads, keep_freed_memory
 from occframe.precision import Precision
 from occframe.step import StepConfig, StepContext, StepOutcome
+from occframe.steps.restore import RemovalConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from occframe.data import FaceLoader, Quarantine
     from occframe.gallery import GalleryWriter
     from occframe.models import LoadedModel
+    from occframe.steps.treatment import Treatment
     from occframe.types import Dataset, FaceBatch
 
 #: What is embedded is committed this often at least, so that a kill costs no more.
@@ -47,6 +49,11 @@ class EmbedConfig(StepConfig):
     grey: bool = Field(
         False, description="take the colours away, after occlusion, as if all had been photographed grey"
     )
+    removal: RemovalConfig | None = Field(
+        None,
+        description="take glasses off, after any occlusion: `{generator: …, recogniser: …}`; what became of each face "
+        "is stored with its embedding",
+    )
     batch_size: int | None = Field(
         None, ge=1, description="images a forward pass, changes no result but by rounding; none: 32, on a GPU 256"
     )
@@ -69,6 +76,8 @@ class EmbedStep:
         from occframe.data import Quarantine
         from occframe.gallery import Gallery, GallerySchema, GalleryWriter
         from occframe.models import load_model
+        from occframe.steps.restore import build_remover
+        from occframe.steps.treatment import Treatment
         from occframe.storage import join
 
         config: EmbedConfig = context.config
@@ -88,16 +97,19 @@ class EmbedStep:
                 f"the faces of `{config.data}` are not aligned, only scaled and cut to size, which costs accuracy; "
                 f"put an `align` step before this one"
             )
+        remover = build_remover(context, config.removal, config.precision, identity=model) if config.removal else None
+        treatment = Treatment(faces, remover)
         quarantine = Quarantine()
         schema = GallerySchema(
             dim=model.embedding_dim,
             dtype=config.dtype,
             model_fingerprint=model.fingerprint,
             image_spec=model.image_spec,
-            columns=columns,
+            columns=columns | treatment.columns,
+            treatment=treatment.name,
         )
         with GalleryWriter(context.url, schema) as writer:
-            rate = _embed(context, faces, model, writer, quarantine)
+            rate = _embed(context, faces, model, treatment, writer, quarantine)
         if summary := quarantine.summary():
             context.note(summary)
         quarantine.write(join(context.url, "quarantine.jsonl"))
@@ -105,7 +117,7 @@ class EmbedStep:
         if not gallery.count:
             raise OccframeError(f"`{config.data}` has no face that could be read", remedy="check the data set")
         return StepOutcome(
-            outputs={"": _meta(context, faces, model, gallery.content_hash, gallery.count, len(quarantine))},
+            outputs={"": _meta(context, faces, model, treatment, gallery.content_hash, gallery.count, len(quarantine))},
             metrics={"embeddings": float(gallery.count), **({"images_per_s": rate} if rate else {})},
         )
 
@@ -146,7 +158,12 @@ def face_loader(
 
 
 def _embed(
-    context: StepContext, faces: Dataset, model: LoadedModel, writer: GalleryWriter, quarantine: Quarantine
+    context: StepContext,
+    faces: Dataset,
+    model: LoadedModel,
+    treatment: Treatment,
+    writer: GalleryWriter,
+    quarantine: Quarantine,
 ) -> float | None:
     """Embed what the gallery does not hold yet. Returns images per second, None where nothing was left to do."""
     from occframe.data import Subset
@@ -179,7 +196,8 @@ def _embed(
     )
     began = committed = time.monotonic()
     with context.progress("embedding", len(left), "images") as progress:
-        for rows, vectors, said in _forward(model, loader.epoch(0), config):
+        treated = (treatment(batch, faces) for batch in loader.epoch(0))
+        for rows, vectors, said in _forward(model, treated, config):
             writer.write([faces.ids[row] for row in rows], [faces.subjects[row] for row in rows], vectors, said)
             progress.advance(len(rows))
             if context.stop_requested():
@@ -192,31 +210,38 @@ def _embed(
 
 
 def _forward(
-    model: LoadedModel, batches: Iterable[FaceBatch], config: EmbedConfig
+    model: LoadedModel, batches: Iterable[tuple[FaceBatch, dict[str, list[Any]]]], config: EmbedConfig
 ) -> Iterator[tuple[list[int], np.ndarray, dict[str, list[Any]]]]:
     """Rows, embeddings [B, D] and what is said of each image, one batch late: a GPU works on the next one while this
-    one is fetched and written."""
+    one is fetched and written. batches: with what is said of their images already."""
     from occframe.models import embed_and_describe
 
     def fetched(
-        index: Tensor, vectors: Tensor, said: dict[str, Tensor]
+        index: Tensor, vectors: Tensor, said: dict[str, Tensor], before: dict[str, list[Any]]
     ) -> tuple[list[int], np.ndarray, dict[str, list[Any]]]:
-        return index.tolist(), vectors.cpu().numpy(), {name: values.tolist() for name, values in said.items()}
+        columns = {name: values.tolist() for name, values in said.items()}
+        return index.tolist(), vectors.cpu().numpy(), columns | before
 
     waiting = None
-    for batch in batches:
+    for batch, before in batches:
         vectors, said = embed_and_describe(
             model, batch.images, precision=config.precision, flip=config.flip, describe=config.describe
         )
         if waiting is not None:
             yield fetched(*waiting)
-        waiting = (batch.index, vectors, said)
+        waiting = (batch.index, vectors, said, before)
     if waiting is not None:
         yield fetched(*waiting)
 
 
 def _meta(
-    context: StepContext, faces: Dataset, model: LoadedModel, content_hash: str, count: int, quarantined: int
+    context: StepContext,
+    faces: Dataset,
+    model: LoadedModel,
+    treatment: Treatment,
+    content_hash: str,
+    count: int,
+    quarantined: int,
 ) -> dict[str, Any]:
     """What ``replay_faces`` and later steps need to know."""
     from dataclasses import asdict
@@ -225,10 +250,13 @@ def _meta(
     return {
         "data": str(config.data),
         "data_fingerprint": faces.fingerprint(),
+        "model": str(config.model),
+        "removal": config.removal.model_dump(mode="json") if config.removal else None,
         "occlusion": config.occlusion.model_dump(mode="json") if config.occlusion else None,
         "occlusion_seed": config.occlusion_seed,
         "image_spec": asdict(model.image_spec),
         "model_fingerprint": model.fingerprint,
+        "treatment": treatment.name,
         "dim": model.embedding_dim,
         "flip": config.flip,
         "grey": config.grey,

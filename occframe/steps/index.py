@@ -40,6 +40,7 @@ class IndexStep:
             "matcher": config.matcher.model_dump(mode="json"),
             "gallery": {"name": artefact.name, "url": artefact.url, "content_hash": gallery.content_hash},
             "model_fingerprint": gallery.fingerprint,
+            "treatment": gallery.schema.treatment,
             "dim": gallery.dim,
             "count": gallery.count,
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -67,10 +67,20 @@ def replay_faces(context: StepContext, artefact: Artefact, ids: Sequence[str]) -
         parts = [getattr(batch, name) for batch in batches]
         return None if parts[0] is None else torch.cat(parts)[places]
 
+    images = torch.cat([batch.images for batch in batches])[places]
     return FaceBatch(
-        images=torch.cat([batch.images for batch in batches])[places],
+        images=_restored(context, meta, images) if meta.get("removal") else images,
         index=torch.tensor(wanted)[places],
         landmarks=gather("landmarks"),
         mask=gather("mask"),
         clean=gather("clean"),
     )
+
+
+def _restored(context: StepContext, meta: Mapping[str, Any], images: Tensor) -> Tensor:
+    from occframe.models import load_model
+    from occframe.steps.restore import RemovalConfig, build_remover
+
+    model = load_model(context.artefact(str(meta["model"])).url, context.build)
+    remover = build_remover(context, RemovalConfig.model_validate(meta["removal"]), "auto", identity=model)
+    return remover(images).images

@@ -63,8 +63,8 @@ class RestoreConfig(RemovalConfig, StepConfig):
     produces = "dataset"
 
     data: DataRef = Field(description="aligned faces")
-    height: int | None = Field(None, ge=16, le=2048, description="pixels; none: what the generator was trained at")
-    width: int | None = Field(None, ge=16, le=2048, description="pixels; none: what the generator was trained at")
+    height: int | None = Field(None, ge=8, le=2048, description="pixels; none: what the generator was trained at")
+    width: int | None = Field(None, ge=8, le=2048, description="pixels; none: what the generator was trained at")
     batch_size: int = Field(64, ge=1, description="images at a time; changes no result but by rounding")
     precision: Precision = Field("auto", description="of the networks: auto, fp32, bf16 or fp16 (CUDA only)")
     threads: int | None = Field(None, ge=1, description="threads that decode; none: as many as cores, at most 16")
