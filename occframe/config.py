@@ -43,6 +43,12 @@ class StepBlock(ComponentBlock):
         return self.name or self.use.rpartition(":")[2]
 
 
+class EngineConfig(Config):
+    processes: int = Field(
+        1, ge=1, le=1024, description="that train side by side on this host, one a GPU; `torchrun` starts them"
+    )
+
+
 class PipelineConfig(Config):
     """A pipeline: where the faces come from, and the steps in their order."""
 
@@ -54,6 +60,7 @@ class PipelineConfig(Config):
     plugins: list[str] = Field(
         [], description="inline plugin files to load; running code found beside a file is opt-in"
     )
+    engine: EngineConfig = Field(EngineConfig(), description="on what it runs; see docs/scale.md")
     trackers: list[TrackerBlock] = Field([], description="where figures are sent while the run goes on")
     data: dict[Name, DataBlock] = Field({}, description="data sets by name")
     steps: list[StepBlock] = Field(min_length=1, description="what to do, in order")

@@ -10,12 +10,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from occframe import distributed
 from occframe.component import BuildContext, ComponentBlock, DataRef, FileRef, Reference, walk
 from occframe.config import Pipeline, StepBlock
 from occframe.errors import Interrupted, OccframeError, first_line
@@ -147,6 +148,15 @@ class Runner:
 
     def run(self, *, start: str | None = None, only: str | None = None) -> RunResult:
         """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError from a step; what is done stays."""
+        with distributed.joined() as ranks:
+            if ranks.is_main:
+                self._lead(start, only)
+            else:
+                self._follow()
+        chosen = {name: self.run_dir.steps[name] for name in self.pipeline.steps if name in self.run_dir.steps}
+        return RunResult(self.run_dir.url, chosen, [line for record in chosen.values() for line in record.headlines])
+
+    def _lead(self, start: str | None, only: str | None) -> None:
         with self.run_dir.lock(), _stop_on_signal(self._stop, self.console):
             plan = self.plan(start=start, only=only)
             self._describe_run()
@@ -156,8 +166,20 @@ class Runner:
                         self.console.print(f"[dim]- {step.name}: skipped ({step.why})[/]")
                     else:
                         self._run_step(step)
-        chosen = {name: self.run_dir.steps[name] for name in self.pipeline.steps if name in self.run_dir.steps}
-        return RunResult(self.run_dir.url, chosen, [line for record in chosen.values() for line in record.headlines])
+        distributed.tell(None)
+
+    def _follow(self) -> None:
+        """Of several processes all but the first: take part in the steps that are made for several, in silence."""
+        self.console.quiet = True
+        with _stop_on_signal(self._stop, self.console):
+            while (name := distributed.tell("")) is not None:
+                block = self.pipeline.steps[name]
+                self.run_dir = RunDir(self.pipeline.config.run_dir)  # as process 0 left it
+                context = RunningStep(self, name, block, self.run_dir.step_url(name))
+                step = context.build.build(block)
+                if getattr(step, "joint", False):
+                    with suppress(Interrupted):  # process 0 says it
+                        step.run(context)
 
     def _describe_run(self) -> None:
         config = self.pipeline.config
@@ -194,6 +216,7 @@ class Runner:
         self.run_dir.record(step.name, StepRecord(step.use, "running", step.fingerprint, now()))
         context = RunningStep(self, step.name, block, url)
         began = time.monotonic()
+        distributed.tell(step.name)
         try:
             outcome = context.build.build(block).run(context)
             self._finish(step, block, outcome, context, began)
@@ -317,7 +340,8 @@ class Runner:
 
     @property
     def device(self) -> str:
-        return resolve_device(self.pipeline.config.device)
+        device, ranks = resolve_device(self.pipeline.config.device), distributed.ranks()
+        return f"cuda:{ranks.local}" if ranks.several and device == "cuda" else device
 
 
 class RunningStep:

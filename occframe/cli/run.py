@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import click
 from rich.console import Console
 
 from occframe.cli.common import inline_option, json_option, load, set_option, strict_option
+from occframe.distributed import ranks
+from occframe.machine import usable_cores
 
 
 @click.command(epilog="A second run skips what is done and goes on where a stopped one ended.")
@@ -33,6 +38,10 @@ def run(
     if start and only:
         raise click.UsageError("--from and --only exclude each other")
     loaded, registry = load(pipeline, inline, strict, overrides)
+    processes = loaded.config.engine.processes
+    if processes > 1 and not ranks().several and not dry_run:
+        _start(processes)
+        return
 
     from occframe.pipeline import Runner
 
@@ -47,9 +56,29 @@ def run(
             click.echo(f"{step.action:6}  {step.name:{width}}  {step.why}")
         return
     result = runner.run(start=start, only=only)
+    if not ranks().is_main:
+        return
     if as_json:
         steps = {name: asdict(record) for name, record in result.steps.items()}
         click.echo(json.dumps({"run_dir": result.url, "headlines": result.headlines, "steps": steps}, indent=2))
         return
     for line in result.headlines:
         click.echo(line)
+
+
+def _start(processes: int) -> None:
+    """This very command, several times, under torchrun; its exit status becomes ours."""
+    host = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [*host, "-m", "occframe", *sys.argv[1:]]
+    # One thread each by default, says torchrun; cores divided is what a user means.
+    threads = str(max(1, usable_cores() // processes))
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    with subprocess.Popen(command, env=environment) as running:
+        while True:
+            try:
+                status = running.wait()
+                break
+            except KeyboardInterrupt:
+                continue  # the processes got it too, and stop at the next safe place
+    if status:
+        sys.exit(status)

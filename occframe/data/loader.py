@@ -42,6 +42,8 @@ class FaceLoader:
     they were occluded, drawn per image. occlusion_probability: share of the images that
     ``occlusion`` is applied to, drawn per image. keep_clean: give the images before occlusion as well.
     classes: identities in the order of their labels; without it batches carry no labels.
+    share: (number, of how many) processes that read the same batches, each its part; what is unreadable there is
+    replaced by the first picture that is not, so that all parts stay of one size.
     Raises OccframeError where the data set is empty, or has identities that ``classes`` does not.
     """
 
@@ -63,6 +65,7 @@ class FaceLoader:
         classes: Sequence[str] | None = None,
         drop_last: bool = False,
         quarantine: Quarantine | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.dataset = dataset
         self.height = height
@@ -78,6 +81,12 @@ class FaceLoader:
         self.keep_clean = keep_clean
         self.drop_last = drop_last
         self.quarantine = quarantine if quarantine is not None else Quarantine()
+        self.share = share
+        if batch_size % share[1]:
+            raise OccframeError(
+                f"batches of {batch_size} images cannot be dealt out to {share[1]} processes",
+                remedy=f"make batch_size a multiple of {share[1]}",
+            )
         self._labels = None if classes is None else _labels(dataset.subjects, classes)
         if self.batches_per_epoch == 0:
             fewer = f"has {len(dataset.ids)} images, fewer than a batch of {batch_size}" if dataset.ids else "is empty"
@@ -96,8 +105,10 @@ class FaceLoader:
         Raises what a thread raised, and OccframeError where too many pictures are bad.
         """
         order = self._order(number)
+        part = self.batch_size // self.share[1]
+        first = self.share[0] * part
         starts = range(start_batch * self.batch_size, self.batches_per_epoch * self.batch_size, self.batch_size)
-        jobs = (partial(self._batch, number, order[start : start + self.batch_size]) for start in starts)
+        jobs = (partial(self._batch, number, order[start + first : start + first + part]) for start in starts)
         waiting: deque[Future[FaceBatch | None]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="faces") as pool:
             try:
@@ -122,6 +133,8 @@ class FaceLoader:
     def _batch(self, epoch: int, rows: np.ndarray) -> FaceBatch | None:
         mirrored = self._draw("flip", epoch, rows) < 0.5 if self.flip else np.zeros(len(rows), bool)
         pictures, kept, sizes = self._read(rows, mirrored)
+        if self.share[1] > 1 and len(kept) < len(rows):
+            pictures, kept, sizes = self._filled(pictures, kept, sizes, len(rows))
         rows, mirrored = rows[kept], mirrored[kept]
         if not len(rows):
             return None
@@ -158,6 +171,19 @@ class FaceLoader:
         if len(kept) < len(rows):
             self.quarantine.check(len(self.dataset.ids))
         return pictures[: len(kept)], kept, sizes
+
+    def _filled(
+        self, pictures: np.ndarray, kept: list[int], sizes: list[tuple[int, int]], count: int
+    ) -> tuple[np.ndarray, list[int], list[tuple[int, int]]]:
+        """As many as the other processes have: they take the next step together."""
+        if not kept:
+            raise OccframeError(
+                f"none of {count} pictures that belong to one batch can be read: {self.quarantine.summary()}",
+                remedy="repair the data set, or train in one process, which passes over such a batch",
+            )
+        lacking = count - len(kept)
+        filled = np.concatenate([pictures, np.repeat(pictures[:1], lacking, 0)])
+        return filled, kept + kept[:1] * lacking, sizes + sizes[:1] * lacking
 
     def _landmarks(self, rows: np.ndarray, sizes: list[tuple[int, int]], mirrored: np.ndarray) -> Tensor | None:
         if self.dataset.landmarks is None:

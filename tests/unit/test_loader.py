@@ -16,6 +16,7 @@ from occframe.data.order import shuffled_rows
 from occframe.errors import OccframeError
 from occframe.random import uniform
 from occframe.types import FaceBatch, Occluded
+from occframe_datasets.synthetic import SyntheticFaces
 from tests.pictures import encode, noise
 
 SIZE = 16
@@ -377,3 +378,30 @@ def test_grey_comes_after_occlusion_for_the_image_and_its_clean_twin():
     some = torch.cat([batch.images for batch in loader(Pictures(400), grey=0.25).epoch(0)])
     share = float((some[:, :1] == some).all(3).all(2).all(1).float().mean())
     assert 0.15 < share < 0.35
+
+
+def test_processes_share_a_batch(tmp_path):
+    faces = SyntheticFaces(identities=5, images=4, size=16, seed=0)
+    options = {"height": 16, "width": 16, "batch_size": 6, "threads": 1, "seed": 3, "shuffle": True, "drop_last": True}
+    alone = [batch.index.tolist() for batch in FaceLoader(faces, **options).epoch(1)]
+    parts = [
+        [batch.index.tolist() for batch in FaceLoader(faces, **options, share=(rank, 3)).epoch(1)] for rank in range(3)
+    ]
+    assert [sum(together, []) for together in zip(*parts, strict=True)] == alone
+    with pytest.raises(OccframeError, match="cannot be dealt out to 4 processes"):
+        FaceLoader(faces, **options, share=(0, 4))
+
+
+def test_a_shared_batch_stays_whole_where_pictures_are_unreadable():
+    class Damaged(SyntheticFaces):
+        def read(self, rows):
+            return [b"\xff\xd8\xff" if row % 5 == 0 else super(Damaged, self).read([row])[0] for row in rows]
+
+    faces = Damaged(identities=5, images=4, size=16, seed=0)
+    quarantine = Quarantine(share=0.5)
+    loader = FaceLoader(
+        faces, height=16, width=16, batch_size=20, threads=1, seed=0, quarantine=quarantine, share=(1, 2)
+    )
+    (batch,) = loader.epoch(0)
+    assert batch.index.tolist() == [11, 12, 13, 14, 16, 17, 18, 19, 11, 11]
+    assert len(quarantine) == 2
