@@ -5,10 +5,13 @@ An aligned 112 x 112 crop becomes the 112 x 96 one (height x width) by the cut a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class _Cover(NamedTuple):
@@ -36,6 +39,18 @@ def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         image = cv2.resize(image, (cover.width, cover.height), interpolation=interpolation)
     return image[cover.top : cover.top + height, cover.left : cover.left + width]
+
+
+def fit_batch(images: Tensor, height: int, width: int) -> Tensor:
+    """The same for images on any device: Tensor [B, 3, H, W] float -> [B, 3, height, width]; gradients flow through."""
+    from torch.nn import functional
+
+    source = (images.shape[2], images.shape[3])
+    cover = _cover(source, height, width)
+    if (cover.height, cover.width) != source:
+        size = (cover.height, cover.width)
+        images = functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+    return images[:, :, cover.top : cover.top + height, cover.left : cover.left + width]
 
 
 def fit_points(points: np.ndarray, source: tuple[int, int], height: int, width: int) -> np.ndarray:

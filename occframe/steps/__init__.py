@@ -33,6 +33,12 @@ def occframe_register_steps(register: Register) -> None:
         summary="a recogniser learns from a data set, with or without occlusion",
     )
     register(
+        "train_generator",
+        "occframe.steps.train_generator:build",
+        config="occframe.steps.train_generator:TrainGeneratorConfig",
+        summary="an image-to-image network learns to undo something, such as glasses, against a discriminator",
+    )
+    register(
         "restore",
         "occframe.steps.restore:build",
         config="occframe.steps.restore:RestoreConfig",
@@ -61,6 +67,12 @@ def occframe_register_steps(register: Register) -> None:
         "occframe.steps.evaluate:build",
         config="occframe.steps.evaluate:EvaluateConfig",
         summary="protocols over every condition of the probes, clean and occluded side by side",
+    )
+    register(
+        "sweep",
+        "occframe.steps.sweep:build",
+        config="occframe.steps.sweep:SweepConfig",
+        summary="protocols over occlusions of rising severity, on probes, gallery or both",
     )
     register(
         "report",

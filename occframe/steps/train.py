@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from occframe.data import Quarantine
     from occframe.models import LoadedModel
     from occframe.training.loop import Training
+    from occframe.training.recogniser import GradientStep
     from occframe.types import Backbone, Dataset
 
 
@@ -135,7 +136,7 @@ def _classes(faces: Dataset, name: str) -> list[str]:
 
 def _assemble(
     context: StepContext, faces: Dataset, classes: Sequence[str], batch_size: int, quarantine: Quarantine
-) -> Training:
+) -> Training[GradientStep]:
     """Everything built, checked against each other and on the device, nothing trained yet."""
     from occframe.data import FaceLoader
     from occframe.models import begin_from, load_model
@@ -205,14 +206,17 @@ def _assemble(
     )
     update = GradientStep(recogniser, optimiser, clip_norm=config.clip_norm)
     journal = Journal(
-        MetricsLog(join(context.url, "metrics.jsonl")), update.columns, every=config.log_every, device=device
+        MetricsLog(join(context.url, "metrics.jsonl"), context.track),
+        update.columns,
+        every=config.log_every,
+        device=device,
     )
     span = Span(loader.batches_per_epoch, loader.batches_per_epoch * config.epochs)
 
     def rate(step: int) -> float:
         return config.optimiser.lr * rate_factor(config.schedule, step, span)
 
-    plan = Plan(epochs=config.epochs, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60)
+    plan = Plan(steps=span.total_steps, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60)
     checkpoints = Checkpoints(join(context.url, "checkpoints"), context.note)
     return Training(loader, update, plan, journal, checkpoints, device=device)
 
@@ -228,7 +232,7 @@ def _check_teacher(teacher: LoadedModel, backbone: Backbone) -> None:
         )
 
 
-def _run(context: StepContext, training: Training, batch_size: int) -> None:
+def _run(context: StepContext, training: Training[GradientStep], batch_size: int) -> None:
     import torch
 
     left = (training.total_steps - training.step) * batch_size

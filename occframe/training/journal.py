@@ -6,13 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from occframe.training.metrics import MetricsLog
-from occframe.types import FaceBatch
+
+Batch = TypeVar("Batch")
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Journal:
 
     # --- each step ----------------------------------------------------------------------------------------------------
 
-    def timed(self, batches: Iterator[FaceBatch]) -> Iterator[FaceBatch]:
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """``batches``, noting how long the training waited for each."""
         while True:
             asked = time.perf_counter()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from occframe.errors import Interrupted, OccframeError
 from occframe.step import Progress
 from occframe.training.checkpoint import Checkpoints
 from occframe.training.journal import Journal
-from occframe.training.recogniser import GradientStep
-from occframe.types import FaceBatch
+
+#: A frozen dataclass of tensors, [B, …] each, or None; ``images`` says how many there are.
+Batch = TypeVar("Batch", bound=Any)
 
 
 class Batches(Protocol):
@@ -24,30 +25,58 @@ class Batches(Protocol):
     @property
     def batches_per_epoch(self) -> int: ...
 
-    def epoch(self, number: int, start_batch: int = 0) -> Iterator[FaceBatch]: ...
+    def epoch(self, number: int, start_batch: int = 0) -> Iterator[Any]: ...
+
+
+class Update(Protocol):
+    """One step of what is trained: ``recogniser.GradientStep``, ``adversarial.AdversarialStep``."""
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    def __call__(self, batch: Any, rate: float) -> Sequence[Tensor]:
+        """batch: on the device. rate: learning rate. Returns detached scalars on the device, one a column."""
+
+    @property
+    def skips_overflow(self) -> bool:
+        """True while a figure that is no number changed nothing and is no fault."""
+
+    def bad_weight(self) -> str | None:
+        """The first weight that is not finite, by name."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+UpdateType = TypeVar("UpdateType", bound=Update)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """rate: learning rate at a step, 0 the first. checkpoint_seconds: longest time between two checkpoints."""
+    """steps: in all. rate: learning rate at a step, 0 the first. checkpoint_seconds: longest time between two
+    checkpoints."""
 
-    epochs: int
+    steps: int
     rate: Callable[[int], float]
     checkpoint_seconds: float
 
 
-class Training:
-    """One training: what it updates, what it tells and what it keeps. ``resume`` first, then ``run``."""
+class Training(Generic[UpdateType]):
+    """One training: what it updates, what it tells and what it keeps. ``resume`` first, then ``run``.
+
+    watch: told the figures of every window of steps, the newest last; what it raises ends the training.
+    """
 
     def __init__(
         self,
         batches: Batches,
-        update: GradientStep,
+        update: UpdateType,
         plan: Plan,
         journal: Journal,
         checkpoints: Checkpoints,
         *,
         device: str,
+        watch: Callable[[Mapping[str, Any]], None] = lambda figures: None,
     ) -> None:
         self.batches = batches
         self.update = update
@@ -55,12 +84,13 @@ class Training:
         self.journal = journal
         self.checkpoints = checkpoints
         self.device = torch.device(device)
+        self.watch = watch
         self.step = 0  # taken so far
         self._saved_at = time.monotonic()
 
     @property
     def total_steps(self) -> int:
-        return self.plan.epochs * self.batches.batches_per_epoch
+        return self.plan.steps
 
     def resume(self) -> int:
         """Take up the newest whole checkpoint, where there is one. Returns the steps already taken."""
@@ -74,7 +104,7 @@ class Training:
         return self.step
 
     def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
-        """Train to the end of the last epoch.
+        """Train to the last step.
 
         Raises Interrupted when ``stop`` asks for it, a checkpoint kept; OccframeError when a figure is no number.
         """
@@ -91,7 +121,10 @@ class Training:
                 progress.advance(len(batch.images))
                 if self.journal.full:
                     self._close_window(epoch + 1, progress)
-            self.step = (epoch + 1) * per_epoch  # also where batches of unreadable pictures were passed over
+                if self.step == self.total_steps:
+                    break
+            # Also where batches of unreadable pictures were passed over.
+            self.step = min((epoch + 1) * per_epoch, self.total_steps)
             self._close_window(epoch + 1, progress)
             self.journal.close_epoch(self.step, epoch + 1)
         self.save()
@@ -127,8 +160,14 @@ class Training:
     def _close_window(self, epoch: int, progress: Progress) -> None:
         self._stop_on_fault()
         self.journal.close_window(self.step, epoch, self.plan.rate(self.step - 1))
-        if "loss" in (told := self.journal.last.get("steps", {})):
-            progress.describe(f"epoch {epoch}/{self.plan.epochs}, loss {told['loss']:.3f}")
+        told = self.journal.last.get("steps", {})
+        if "loss" in told:
+            epochs = -(-self.total_steps // self.batches.batches_per_epoch)
+            progress.describe(f"epoch {epoch}/{epochs}, loss {told['loss']:.3f}")
+        if told.get("step") == self.step:
+            began = time.perf_counter()
+            self.watch(told)
+            self.journal.exclude(time.perf_counter() - began)
 
     def _stop_on_fault(self) -> None:
         fault = self.journal.fault(self.step)
@@ -145,7 +184,7 @@ class Training:
         )
 
 
-def _on_device(batch: FaceBatch, device: torch.device) -> FaceBatch:
+def _on_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
     tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}

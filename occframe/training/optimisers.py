@@ -42,6 +42,14 @@ class AdamW(_Decay):
     weight_decay: float = Field(0.05, ge=0, description="weight decay, apart from the gradient")
 
 
+class Adam(Config):
+    """Without weight decay, as adversarial networks are trained."""
+
+    lr: float = Field(2e-4, gt=0, description="learning rate, which the schedule multiplies")
+    beta1: float = Field(0.5, ge=0, lt=1, description="decay of the running mean of gradients")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of their squares")
+
+
 OptimiserConfig = Annotated[Sgd | AdamW, Field(discriminator="name")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -71,10 +71,22 @@ class CosineSchedule(_WarmUp):
         return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
 
 
-Schedule = Annotated[ConstantSchedule | MultiStepSchedule | CosineSchedule, Field(discriminator="name")]
+class LinearSchedule(_WarmUp):
+    """The full rate for a while, then down to 0 in a straight line, as image-to-image networks are trained."""
+
+    name: Literal["linear"] = "linear"
+    hold: float = Field(0.5, ge=0, lt=1, description="share of the training at the full rate")
+
+    def decay(self, step: int, span: Span) -> float:
+        left = (span.total_steps - step) / (span.total_steps * (1 - self.hold))
+        return min(max(left, 0.0), 1.0)
 
 
-def rate_factor(schedule: ConstantSchedule | MultiStepSchedule | CosineSchedule, step: int, span: Span) -> float:
+AnySchedule: TypeAlias = ConstantSchedule | MultiStepSchedule | CosineSchedule | LinearSchedule
+Schedule = Annotated[AnySchedule, Field(discriminator="name")]
+
+
+def rate_factor(schedule: AnySchedule, step: int, span: Span) -> float:
     """What the base learning rate is multiplied with at ``step`` (0 is the first). In 0..1, above 0 during warm-up."""
     warmup = schedule.warmup(span)
     rise = (step + 1) / warmup if step < warmup else 1.0

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from occframe.training.schedules import (
     ConstantSchedule,
     CosineSchedule,
+    LinearSchedule,
     MultiStepSchedule,
     Schedule,
     Span,
@@ -28,12 +29,14 @@ warmups = st.one_of(
 @st.composite
 def schedules(draw: st.DrawFn) -> object:
     warmup = draw(warmups)
-    kind = draw(st.sampled_from(["constant", "multi-step", "cosine"]))
+    kind = draw(st.sampled_from(["constant", "multi-step", "cosine", "linear"]))
     if kind == "multi-step":
         milestones = sorted(draw(st.sets(st.integers(1, 40), min_size=1, max_size=4)))
         return MultiStepSchedule(milestones=milestones, gamma=draw(st.floats(0.05, 0.9)), **warmup)
     if kind == "cosine":
         return CosineSchedule(floor=draw(st.floats(0, 0.5)), **warmup)
+    if kind == "linear":
+        return LinearSchedule(hold=draw(st.floats(0, 0.9)), **warmup)
     return ConstantSchedule(**warmup)
 
 
@@ -69,6 +72,13 @@ def test_multi_step_drops_at_the_start_of_its_epochs() -> None:
     assert at == pytest.approx({0: 1, 99: 1, 100: 0.1, 249: 0.1, 250: 0.01, 399: 0.01})
 
 
+def test_linear_holds_the_rate_and_goes_down_to_nothing() -> None:
+    span = Span(steps_per_epoch=7, total_steps=100)
+    rates = [rate_factor(LinearSchedule(), step, span) for step in (0, 50, 75, 99, 100)]
+    assert rates == pytest.approx([1, 1, 0.5, 0.02, 0])
+    assert rate_factor(LinearSchedule(hold=0), 25, span) == pytest.approx(0.75)
+
+
 @given(spans, st.floats(0, 0.5))
 def test_cosine_goes_from_the_full_rate_to_its_floor(span, floor) -> None:
     schedule = CosineSchedule(floor=floor)
@@ -83,7 +93,7 @@ def test_cosine_goes_from_the_full_rate_to_its_floor(span, floor) -> None:
         ({"name": "cosine", "warmup_steps": 5, "warmup_epochs": 1}, "give one of the two"),
         ({"name": "multi-step", "milestones": [20, 10]}, "ascending"),
         ({"name": "multi-step", "milestones": []}, "at least 1 item"),
-        ({"name": "linear"}, "constant"),
+        ({"name": "exponential"}, "constant"),
         ({"name": "cosine", "flor": 0.1}, "flor"),
     ],
 )

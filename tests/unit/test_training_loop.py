@@ -61,7 +61,7 @@ def build(
     recogniser = Recogniser(backbone, terms, precision=precision, channels_last=channels_last)
     update = GradientStep(recogniser, build_optimiser(optimiser, recogniser.parameters()), clip_norm=clip_norm)
     journal = Journal(MetricsLog(f"{url}/metrics.jsonl"), update.columns, every=every, device="cpu")
-    plan = Plan(epochs=epochs, rate=lambda step: optimiser.lr, checkpoint_seconds=checkpoint_seconds)
+    plan = Plan(steps=6 * epochs, rate=lambda step: optimiser.lr, checkpoint_seconds=checkpoint_seconds)
     return Training(Colours(), update, plan, journal, Checkpoints(f"{url}/checkpoints", print), device="cpu")
 
 

@@ -1,0 +1,240 @@
+"""Step ``train_generator``: an image-to-image network learns to undo something, such as glasses, against a judge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from occframe.component import DataRef, GeneratorBlock, GeneratorRef, ModelRef, OcclusionBlock
+from occframe.errors import OccframeError, first_line
+from occframe.machine import default_threads, keep_freed_memory
+from occframe.step import StepConfig, StepContext, StepOutcome
+from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
+from occframe.training.optimisers import Adam
+from occframe.training.schedules import LinearSchedule, Schedule
+
+if TYPE_CHECKING:
+    from occframe.data import FaceLoader, Quarantine
+    from occframe.training.adversarial import AdversarialStep, Adversaries
+    from occframe.training.adversarial_batches import GeneratorBatch, PairedBatches, UnpairedBatches
+    from occframe.training.loop import Training
+    from occframe.types import Dataset
+
+
+class TrainGeneratorConfig(StepConfig):
+    produces = "generator"
+
+    generator: GeneratorBlock = Field(description="the network, which brings its discriminator")
+    mode: Literal["paired", "unpaired"] = Field(
+        "paired",
+        description="paired: faces of `data` get an `occlusion`, which is to be undone; unpaired: faces of `data` show "
+        "it already, those of `clean` do not",
+    )
+    data: DataRef = Field(description="the faces to learn from")
+    occlusion: OcclusionBlock | None = Field(None, description="paired: what is put on and to be removed again")
+    clean: DataRef | None = Field(None, description="unpaired: faces without, of whomever")
+    recogniser: ModelRef | None = Field(None, description="F, the frozen recogniser of the feature error")
+    start: GeneratorRef | None = Field(None, description="a generator of the same make-up whose weights to begin with")
+    adversarial: AdversarialError = Field(AdversarialError(), description="the discriminator's part")
+    feature: FeatureError = Field(FeatureError(), description="who it is stays: distance of the recogniser's features")
+    pixel: PixelError = Field(PixelError(), description="what it looks like stays: distance of pixels")
+    identity: IdentityError = Field(IdentityError(), description="faces that need nothing stay as they are")
+    iterations: int = Field(100_000, ge=1, description="updates of each network, after which training stops")
+    batch_size: int = Field(16, ge=2, description="faces an update")
+    optimiser: Adam = Field(Adam(), description="of both networks")
+    schedule: Schedule = Field(LinearSchedule(), description="the learning rate over time")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of weights, which is what is kept")
+    flip: bool = Field(True, description="mirror half of the images")
+    grey_probability: float = Field(0.0, ge=0, le=1, description="share of images that lose their colours")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="of the forward passes: auto, fp32 or bf16")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of each network's gradient")
+    samples: int = Field(8, ge=0, le=32, description="faces in the sample pictures; 0 draws none")
+    sample_every: int = Field(1000, ge=1, description="updates between two sample pictures")
+    checkpoint_minutes: float = Field(10.0, gt=0, description="longest time between two checkpoints")
+    log_every: int = Field(50, ge=1, description="updates between two lines of metrics.jsonl")
+    threads: int | None = Field(
+        None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
+    )
+
+    @model_validator(mode="after")
+    def _what_the_mode_needs(self) -> Self:
+        if (self.mode == "paired") != (self.occlusion is not None):
+            raise ValueError("mode: paired needs an `occlusion` to put on; mode: unpaired takes none")
+        if (self.mode == "unpaired") != (self.clean is not None):
+            raise ValueError("mode: unpaired needs `clean`, faces without; mode: paired takes none")
+        if self.feature.weight and self.recogniser is None:
+            raise ValueError("the feature error needs a `recogniser`; without one write feature: {weight: 0}")
+        return self
+
+
+class TrainGeneratorStep:
+    def run(self, context: StepContext) -> StepOutcome:
+        import torch
+
+        from occframe.data import Quarantine
+        from occframe.generators import save_generator
+        from occframe.random import derive_seed
+        from occframe.storage import join
+
+        config: TrainGeneratorConfig = context.config
+        if context.device.startswith("cpu"):
+            keep_freed_memory()
+        quarantine = Quarantine()
+        with torch.random.fork_rng(devices=[context.device] if context.device.startswith("cuda") else []):
+            torch.manual_seed(derive_seed(context.seed, "train"))
+            training, networks = _assemble(context, quarantine)
+            if done := training.resume():
+                context.note(f"went on from the checkpoint of step {done} of {training.total_steps}")
+            _run(context, training)
+        if summary := quarantine.summary():
+            context.note(summary)
+        quarantine.write(join(context.url, "quarantine.jsonl"))
+        last = training.journal.last["steps"]
+        losses = {name: last[name] for name in training.update.columns if name in last}
+        whole = training.journal.whole
+        meta = save_generator(
+            context.url,
+            networks.average,
+            config.generator,
+            extra={"mode": config.mode, "iterations": training.step, "losses": losses},
+        )
+        metrics = {**losses, **whole.figures(), "steps": float(training.step), "images": float(whole.images)}
+        headline = (
+            f"{context.name}: {training.step:,} updates, {config.mode}, loss {losses.get('loss', float('nan')):.3f}, "
+            f"{metrics['images_per_s']:,.0f} images/s"
+        )
+        return StepOutcome(outputs={"": meta}, metrics=metrics, headlines=[headline])
+
+
+def build(config: TrainGeneratorConfig, context: object) -> TrainGeneratorStep:
+    return TrainGeneratorStep()
+
+
+def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[AdversarialStep], Adversaries]:
+    """Everything built, checked against each other and on the device, nothing trained yet."""
+    from occframe.model_files import read_state
+    from occframe.models import load_model
+    from occframe.precision import resolve_precision
+    from occframe.storage import join
+    from occframe.training.adversarial import AdversarialStep, Adversaries
+    from occframe.training.adversarial_watch import Watch
+    from occframe.training.checkpoint import Checkpoints
+    from occframe.training.frozen_features import FrozenFeatures
+    from occframe.training.journal import Journal
+    from occframe.training.loop import Plan, Training
+    from occframe.training.metrics import MetricsLog
+    from occframe.training.schedules import Span, rate_factor
+    from occframe.weights import load_state_dict
+
+    config: TrainGeneratorConfig = context.config
+    device = context.device
+    generator = context.build.build(config.generator)
+    if config.start is not None:
+        origin = context.artefact(config.start).url
+        load_state_dict(generator, read_state(origin), origin=origin)
+    networks = Adversaries(generator, decay=config.ema).to(device).train()
+    # Two optimisers and a gradient scaler do not go together: where bfloat16 is not native, float32 it is.
+    resolved = resolve_precision(config.precision, device)
+    precision = "fp32" if resolved == "fp16" else resolved
+    features = None
+    if config.recogniser is not None and config.feature.weight:
+        features = FrozenFeatures(load_model(context.artefact(config.recogniser).url, context.build), precision)
+    update = AdversarialStep(
+        networks,
+        features,
+        optimiser=config.optimiser,
+        adversarial=config.adversarial,
+        feature=config.feature,
+        pixel=config.pixel,
+        identity=config.identity,
+        precision=precision,
+        clip_norm=config.clip_norm,
+    )
+    batches, samples = _data(context, generator.image_spec, quarantine)
+    span = Span(batches.batches_per_epoch, config.iterations)
+
+    def rate(step: int) -> float:
+        return config.optimiser.lr * rate_factor(config.schedule, step, span)
+
+    journal = Journal(
+        MetricsLog(join(context.url, "metrics.jsonl"), context.track),
+        update.columns,
+        every=config.log_every,
+        device=device,
+    )
+    training = Training(
+        batches,
+        update,
+        Plan(steps=config.iterations, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60),
+        journal,
+        Checkpoints(join(context.url, "checkpoints"), context.note),
+        device=device,
+        watch=Watch(context.url, networks, samples, every=config.sample_every, total_steps=config.iterations),
+    )
+    return training, networks
+
+
+def _data(
+    context: StepContext, spec: Any, quarantine: Quarantine
+) -> tuple[PairedBatches | UnpairedBatches, GeneratorBatch | None]:
+    """What is learnt from, and the same few faces for every sample picture, on the device."""
+    from dataclasses import replace
+
+    from occframe.data import FaceLoader, Subset
+    from occframe.training.adversarial_batches import PairedBatches, UnpairedBatches
+
+    config: TrainGeneratorConfig = context.config
+    occlusion = None
+    if config.occlusion is not None:  # the loader occludes in its threads, before anything reaches the device
+        occlusion = context.build.build(config.occlusion, device="cpu", image_spec=spec)
+
+    def loader(faces: Dataset, batch_size: int, **options: Any) -> FaceLoader:
+        return FaceLoader(
+            faces,
+            height=spec.height,
+            width=spec.width,
+            batch_size=batch_size,
+            threads=config.threads or default_threads(),
+            seed=context.seed,
+            grey=config.grey_probability,
+            quarantine=quarantine,
+            **options,
+        )
+
+    def batches(
+        given: Dataset, real: Dataset | None, batch_size: int, **options: Any
+    ) -> PairedBatches | UnpairedBatches:
+        if real is None:
+            return PairedBatches(loader(given, batch_size, occlusion=occlusion, keep_clean=True, **options))
+        return UnpairedBatches(loader(given, batch_size, **options), loader(real, batch_size, **options))
+
+    given = context.dataset(config.data)
+    real = None if config.clean is None else context.dataset(config.clean)
+    batch_size = min([config.batch_size, len(given.ids), *([] if real is None else [len(real.ids)])])
+    if batch_size < config.batch_size:
+        context.note(f"there are only {batch_size} images, less than batch_size: every step sees them all")
+    samples = None
+    if config.samples:
+        count = min(config.samples, len(given.ids))
+        chosen = Subset(given, [place * len(given.ids) // count for place in range(count)])
+        shown = next(batches(chosen, real, count).epoch(0))
+        moved = {name: value.to(context.device) for name, value in vars(shown).items()}
+        samples = replace(shown, **moved)
+        if shown.reference is shown.images:
+            samples = replace(samples, reference=samples.images)
+    return batches(given, real, batch_size, shuffle=True, flip=config.flip, drop_last=True), samples
+
+
+def _run(context: StepContext, training: Training[AdversarialStep]) -> None:
+    import torch
+
+    config: TrainGeneratorConfig = context.config
+    try:
+        with context.progress("training", (training.total_steps - training.step) * config.batch_size, "images") as bar:
+            training.run(stop=context.stop_requested, progress=bar)
+    except torch.OutOfMemoryError as error:
+        raise OccframeError(
+            f"{context.device} has no memory left for batches of {config.batch_size} images: {first_line(error)}",
+            remedy="lower batch_size, or set precision: bf16",
+        ) from error

@@ -1,0 +1,217 @@
+"""Adversarial training of an image-to-image network: the networks, and one step of them.
+
+The order is that of US 11403876 B2: G(X1); D scores G(X1) and X2 -> discriminative loss -> update D; the updated D
+scores G(X1) -> generative loss, plus feature error and pixel error -> update G. F is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from occframe.errors import OccframeError
+from occframe.generators import from_generator_output, to_generator_input
+from occframe.precision import ResolvedPrecision, autocast
+from occframe.training.adversarial_batches import GeneratorBatch
+from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
+from occframe.training.adversarial_losses import discriminative_loss, feature_error, generative_loss, pixel_error
+from occframe.training.optimisers import Adam
+from occframe.types import ImageSpec
+
+Features = Callable[[Tensor], Tensor]
+
+
+class Adversaries(nn.Module):
+    """generator: what learns. discriminator: its judge. average: a running mean of the generator, for inference."""
+
+    def __init__(self, generator: Any, *, decay: float) -> None:
+        super().__init__()
+        self.generator = generator
+        self.discriminator = generator.discriminator()
+        self.average = deepcopy(generator).requires_grad_(False).eval()
+        self.decay = decay
+        self.image_spec: ImageSpec = generator.image_spec
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.average.eval()
+        return self
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Move the average towards the generator after ``step`` steps; faster at first, when its past is worthless."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        mean, now = self.average.state_dict(), self.generator.state_dict()
+        floating = [name for name, value in mean.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mean[name] for name in floating], [now[name] for name in floating], 1 - decay)
+        for name in mean.keys() - set(floating):
+            mean[name].copy_(now[name])
+
+
+class AdversarialStep:
+    """One update of the discriminator, then one of the generator. ``columns`` names the figures a step returns.
+
+    features: of the frozen recogniser, RGB images 0..1 -> [B, D]; None where the feature error has no weight.
+    """
+
+    columns = (
+        "loss.discriminative",
+        "loss.generative",
+        "loss.feature",
+        "loss.pixel",
+        "loss.identity",
+        "loss",
+        "score.real",
+        "score.made",
+        "variety",
+    )
+    skips_overflow = False
+
+    def __init__(
+        self,
+        networks: Adversaries,
+        features: Features | None,
+        *,
+        optimiser: Adam,
+        adversarial: AdversarialError,
+        feature: FeatureError,
+        pixel: PixelError,
+        identity: IdentityError,
+        precision: ResolvedPrecision,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.networks = networks
+        self.features = features
+        self.adversarial, self.feature, self.pixel, self.identity = adversarial, feature, pixel, identity
+        self.precision = precision
+        self.clip_norm = clip_norm
+        self.steps = 0
+        self._optimisers = {
+            name: torch.optim.Adam(
+                getattr(networks, name).parameters(),
+                lr=optimiser.lr,
+                betas=(optimiser.beta1, optimiser.beta2),
+                fused=True,
+            )
+            for name in ("generator", "discriminator")
+        }
+
+    def __call__(self, batch: GeneratorBatch, rate: float) -> list[Tensor]:
+        """batch: on the networks' device. rate: learning rate of both. Returns detached scalars, one a column."""
+        spec = self.networks.image_spec
+        given, real = to_generator_input(batch.images, spec), to_generator_input(batch.real, spec)
+        reference = given if batch.reference is batch.images else to_generator_input(batch.reference, spec)
+        passed = real[: max(1, round(self.identity.share * len(real)))] if self.identity.weight else real[:0]
+        # In one pass: batch norm then learns the statistics of faces with and without.
+        made, kept = torch.split(self._generate(torch.cat([given, passed])), [len(given), len(passed)])
+
+        nothing = given.new_zeros(())
+        judged, scores = nothing, [nothing, nothing]
+        if self.adversarial.weight:
+            judged, scores = self._update_discriminator(real, made.detach(), rate)
+        errors = self._generator_errors(batch, made, reference, kept, passed)
+        total = torch.stack([weight * error for weight, error in errors]).sum()
+        self._update("generator", total, rate)
+        self.steps += 1
+        self.networks.follow(self.steps)
+        with torch.no_grad():
+            coarse = slice(None, None, 4)  # every fourth pixel tells as much
+            spread = [images[:, :, coarse, coarse].std(dim=0).mean() for images in (made, given)]
+            variety = spread[0] / spread[1].clamp(min=1e-6)
+        return [figure.detach() for figure in (judged, *(error for _, error in errors), total, *scores, variety)]
+
+    def _generate(self, images: Tensor) -> Tensor:
+        with autocast(self.precision, images.device.type):
+            made: Tensor = self.networks.generator(images.contiguous(memory_format=torch.channels_last)).images
+        return made.float()
+
+    def _score(self, images: Tensor) -> Tensor:
+        with autocast(self.precision, images.device.type):
+            scores: Tensor = self.networks.discriminator(images.contiguous(memory_format=torch.channels_last))
+        return scores.float()
+
+    def _update_discriminator(self, real: Tensor, made: Tensor, rate: float) -> tuple[Tensor, list[Tensor]]:
+        on_real, on_made = torch.split(self._score(torch.cat([real, made])), [len(real), len(made)])
+        loss = discriminative_loss(on_real, on_made, self.adversarial.loss)
+        self._update("discriminator", loss, rate)
+        return loss, [on_real.mean(), on_made.mean()]
+
+    def _generator_errors(
+        self, batch: GeneratorBatch, made: Tensor, reference: Tensor, kept: Tensor, passed: Tensor
+    ) -> list[tuple[float, Tensor]]:
+        """(weight, error) of the generative, feature, pixel and identity terms; those without a weight are 0."""
+        nothing = made.new_zeros(())
+        generative = feature = unchanged = nothing
+        if self.adversarial.weight:
+            self.networks.discriminator.requires_grad_(False)  # spares the gradients of weights that do not move now
+            generative = generative_loss(self._score(made), self.adversarial.loss)
+            self.networks.discriminator.requires_grad_(True)
+        if self.feature.weight:
+            assert self.features is not None
+            spec = self.networks.image_spec
+            with torch.no_grad():
+                wanted = self.features(from_generator_output(reference, spec))
+            feature = feature_error(self.features(from_generator_output(made, spec)), wanted)
+        if len(passed):
+            unchanged = pixel_error(kept, passed)
+        return [
+            (self.adversarial.weight, generative),
+            (self.feature.weight, feature),
+            (self.pixel.weight, pixel_error(made, reference, batch.mask, self.pixel.inside)),
+            (self.identity.weight, unchanged),
+        ]
+
+    def _update(self, name: str, loss: Tensor, rate: float) -> None:
+        optimiser = self._optimisers[name]
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        torch.autograd.backward(loss)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(getattr(self.networks, name).parameters(), self.clip_norm)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    def bad_weight(self) -> str | None:
+        """The first weight that is not finite, by name."""
+        for name, value in self.networks.state_dict().items():
+            if not bool(value.isfinite().all()):
+                return str(name)
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "networks": self.networks.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.networks.load_state_dict(state["networks"])
+        for name, optimiser in self._optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.steps = state["steps"]
+
+
+#: A healthy remover's pictures differ from one another about as much as the faces it is given.
+LEAST_VARIETY = 0.1
+
+
+def stop_on_collapse(figures: Mapping[str, Any], total_steps: int) -> None:
+    """Raise OccframeError once the generator gives every face the same picture.
+
+    figures: means over a window of steps. The first tenth of the training is let pass: an untrained network is grey.
+    """
+    variety = figures.get("variety")
+    if variety is not None and figures["step"] > total_steps / 10 and variety < LEAST_VARIETY:
+        raise OccframeError(
+            f"the generator collapsed: by step {figures['step']} its pictures vary {variety:.3f} times as much as the "
+            f"faces it is given (a healthy one: about 1); the discriminator scores real faces "
+            f"{figures['score.real']:.2f}, made ones {figures['score.made']:.2f}",
+            remedy="raise pixel.weight and identity.weight, lower adversarial.weight or optimiser.lr, or give the "
+            "discriminator spectral_norm: true",
+        )

@@ -1,0 +1,88 @@
+"""What an image-to-image network learns from: faces with something, beside faces without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from occframe.data import FaceLoader
+from occframe.face_frame import face_frame, template_landmarks
+from occframe.types import FaceBatch
+
+
+@dataclass(frozen=True)
+class GeneratorBatch:
+    """images: Tensor [B, 3, H, W] uint8 RGB: what the generator is given.
+
+    reference: Tensor like ``images``: what each of them is compared with, pixel by pixel and by its features.
+    real: Tensor [B', 3, H, W] uint8 RGB: what the discriminator is to take for real.
+    mask: Tensor [B, 1, H, W] float32, 0..1: where pixels of the reference are not to be kept as they are given.
+    """
+
+    images: Tensor
+    reference: Tensor
+    real: Tensor
+    mask: Tensor
+
+
+class PairedBatches:
+    """Faces with something put on, beside the same faces before.
+
+    loader: with an occlusion for every image, and ``keep_clean``.
+    """
+
+    def __init__(self, loader: FaceLoader) -> None:
+        self._loader = loader
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self._loader.batches_per_epoch
+
+    def epoch(self, number: int, start_batch: int = 0) -> Iterator[GeneratorBatch]:
+        for batch in self._loader.epoch(number, start_batch):
+            assert batch.clean is not None
+            assert batch.mask is not None
+            yield GeneratorBatch(batch.images, batch.clean, batch.clean, batch.mask)
+
+
+class UnpairedBatches:
+    """Faces with something, beside faces of other people without. The reference of a face is the face itself.
+
+    An epoch is one of ``given``; ``real`` goes round in its own order, so that every step has a place in it too.
+    """
+
+    def __init__(self, given: FaceLoader, real: FaceLoader) -> None:
+        self._given, self._real = given, real
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self._given.batches_per_epoch
+
+    def epoch(self, number: int, start_batch: int = 0) -> Iterator[GeneratorBatch]:
+        others = self._endless_real(number * self.batches_per_epoch + start_batch)
+        for batch, other in zip(self._given.epoch(number, start_batch), others, strict=False):
+            yield GeneratorBatch(batch.images, batch.images, other.images, eye_region(batch))
+
+    def _endless_real(self, position: int) -> Iterator[FaceBatch]:
+        first, start = divmod(position, self._real.batches_per_epoch)
+        for number in count(first):
+            yield from self._real.epoch(number, start if number == first else 0)
+
+
+def eye_region(batch: FaceBatch) -> Tensor:
+    """Where glasses sit, at most: 1 from brows to the middle of the nose and from temple to temple, 0 elsewhere.
+
+    Faces without landmarks are taken to be aligned. Returns float32 [B, 1, H, W].
+    """
+    height, width = batch.images.shape[2:]
+    points = batch.landmarks
+    if points is None:
+        points = template_landmarks(height, width).expand(len(batch.images), 5, 2)
+    frame = face_frame(points, height, width)
+    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    u, v = frame.to_face(x[None], y[None])
+    return ((u.abs() < 2.4) & (v > -0.9) & (v < 1.15)).float()[:, None]

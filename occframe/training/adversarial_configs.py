@@ -1,0 +1,35 @@
+"""What an image-to-image network is trained for: the weights of its errors. Imports nothing that computes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from occframe.component import Config
+
+
+class AdversarialError(Config):
+    weight: float = Field(1.0, ge=0, description="of the generative loss; 0: no discriminator is trained")
+    loss: Literal["least-squares", "bce"] = Field(
+        "least-squares", description="squared distance of scores to 0 and 1 (LSGAN), or cross-entropy of their sigmoid"
+    )
+
+
+class FeatureError(Config):
+    weight: float = Field(10.0, ge=0, description="of 1 - cosine of the recogniser's features; 0: none is needed")
+
+
+class PixelError(Config):
+    weight: float = Field(10.0, ge=0, description="of the mean absolute difference of pixels in -1..1")
+    inside: float = Field(
+        1.0,
+        ge=0,
+        description="weight of pixels under the mask relative to others: 1 counts all alike, 0 leaves them to the "
+        "other errors, more than 1 attends to them. The mask is that of what was put on; unpaired, the region of the eyes",
+    )
+
+
+class IdentityError(Config):
+    weight: float = Field(10.0, ge=0, description="of the mean absolute change of faces that need none")
+    share: float = Field(0.25, gt=0, le=1, description="of the real faces of a batch that are passed through for it")
