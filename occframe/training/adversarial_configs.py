@@ -26,7 +26,7 @@ class PixelError(Config):
         1.0,
         ge=0,
         description="weight of pixels under the mask relative to others: 1 counts all alike, 0 leaves them to the "
-        "other errors, more than 1 attends to them. The mask is that of what was put on; unpaired, the region of the eyes",
+        "other errors, more than 1 attends to them. The mask: what was put on, or unpaired the region of the eyes",
     )
 
 
