@@ -37,7 +37,7 @@ class _Header(Config):
 
 @dataclass(frozen=True)
 class SavedIndex:
-    """details: what the matcher said of itself. ids: LargeStringArray, of the rows in order. vectors: its file's URL."""
+    """details: what the matcher said of itself. ids: LargeStringArray, of the rows in order. vectors: of its file."""
 
     url: str
     details: Mapping[str, Any]

@@ -12,5 +12,5 @@ def occframe_register_matchers(register):  # type: ignore[no-untyped-def]
         "occframe_faiss.matcher:FaissMatcher",
         config="occframe_faiss.configs:FaissConfig",
         summary="exact inner product with FAISS, float32 or float16, on CPU or GPU",
-        caps={"gpu"},
+        caps={"gpu", "incremental", "delete"},
     )

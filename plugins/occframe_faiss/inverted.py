@@ -45,7 +45,8 @@ class Ivf:
         self._coded = config.profile == "ivf-rabitq"
         self.index: Any = None
         self._reopen: Callable[[], Any] | None = None
-        self._fetch: Fetch | None = None
+        #: Reads exact embeddings by row number, for re-ranking.
+        self.fetch: Fetch | None = None
 
     def __len__(self) -> int:
         return int(self.index.ntotal) if self.index is not None else 0
@@ -77,25 +78,17 @@ class Ivf:
     def reserve(self, rows: int) -> None:
         pass  # lists grow one by one
 
-    def rerank_from(self, fetch: Fetch) -> None:
-        """fetch: rows int64 [n] -> array [n, D], the exact embeddings."""
-        self._fetch = fetch
-
-    @property
-    def reranks(self) -> bool:
-        return self._coded
-
     def add(self, vectors: np.ndarray) -> None:
         self._own()
         self.index.add(vectors.astype(np.float32, copy=False))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        if not self._coded or self._fetch is None:
+        if not self._coded or self.fetch is None:
             scores, rows = self.index.search(queries, k)
             return scores, rows
         wanted = min(max(10 * k, self._config.candidates), len(self))
         _, rows = self.index.search(queries, wanted)
-        fetch = self._fetch
+        fetch = self.fetch
         return score_rows(queries, rows, lambda at: fetch(at).astype(np.float32, copy=False), k)
 
     def keep(self, rows: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from occframe.storage import local_path
 from occframe.types import Hits
 from occframe_faiss.backend import gpu_numbers, load_faiss
 from occframe_faiss.configs import FaissConfig
+from occframe_faiss.inverted import Fetch
 from occframe_faiss.profiles import make_rows, offers
 
 _BLOCK = 1 << 20
@@ -39,10 +40,15 @@ class FaissMatcher:
         self._ids = RowIds()
         self._rows: Any = None
         self._dim: int | None = None
-        self._fetch: Callable[[np.ndarray], np.ndarray] | None = None
+        self._fetch: Fetch | None = None
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def most_hits(self) -> int | None:
+        """How many hits a search returns at most, None where any number."""
+        return self._rows.most_hits if self._rows is not None else None
 
     @property
     def library(self) -> str:
@@ -89,6 +95,7 @@ class FaissMatcher:
         if len(vectors):
             self._rows.add(vectors)
             self._ids.append(ids)
+            self._attach(None)
 
     def remove(self, ids: Sequence[str]) -> None:
         """The next search does not find them. Raises OccframeError, and removes nothing, where an id is not there."""
@@ -109,9 +116,9 @@ class FaissMatcher:
         if len(found.short) and self._ids.deleted:
             self._compact()  # too many deleted rows to search past within what a GPU returns
             found = self._found(wide, k)
-        if len(found.short) and min(k, len(self)) > self._rows.most_hits:
+        if len(found.short) and min(k, len(self)) > (self.most_hits or k):
             raise OccframeError(
-                f"k is {k}, and FAISS returns at most {self._rows.most_hits} hits on a GPU",
+                f"k is {k}, and FAISS returns at most {self.most_hits} hits on a GPU",
                 remedy="ask for fewer, run on `device: cpu`, or write `matcher: torch`",
             )
         return self._ids.hits(found.scores, found.items)
@@ -125,7 +132,7 @@ class FaissMatcher:
             counts=self._ids.counts,
             nothing=-1,
             clean=not self._ids.deleted,
-            most=self._rows.most_hits if self._rows is not None else None,
+            most=self.most_hits,
         )
 
     def beside(self) -> FaissMatcher:
@@ -133,16 +140,12 @@ class FaissMatcher:
         exact = self._config.profile if self._config.profile in EXACT else "fp16"
         return FaissMatcher(self._config.model_copy(update={"profile": exact}), self._context)
 
-    @property
-    def reranks(self) -> bool:
-        """Scores are estimates until ``rerank_from`` was called."""
-        return self._config.profile == "ivf-rabitq"
+    def rerank_from(self, fetch: Fetch) -> None:
+        """fetch: row numbers int64 [n], in the order rows were added -> array [n, D], their exact embeddings.
 
-    def rerank_from(self, fetch: Callable[[np.ndarray], np.ndarray]) -> None:
-        """fetch: row numbers int64 [n], in the order rows were added -> array [n, D], their exact embeddings."""
-        self._fetch = fetch
-        if self._rows is not None:
-            self._rows.rerank_from(fetch)
+        Good until further rows are added, which it does not know. Without it ivf-rabitq gives estimated scores.
+        """
+        self._attach(fetch)
 
     def save(self, url: str) -> None:
         """Into directory ``url`` of any file system. Removed rows are not in it."""
@@ -187,14 +190,21 @@ class FaissMatcher:
                     if (stored.d, stored.ntotal) != (dim, len(saved.ids)):
                         raise ValueError(f"it holds {stored.ntotal} × {stored.d}, not {len(saved.ids)} × {dim}")
                     rows.load(stored, reopen)
-        self._ids, self._dim, self._rows = RowIds(saved.ids), dim, rows
-        if self._fetch is not None and rows is not None:
-            self.rerank_from(self._fetch)
+        self._ids, self._dim, self._rows, self._fetch = RowIds(saved.ids), dim, rows, None
 
     def _compact(self) -> None:
         if self._rows is not None and self._ids.deleted:
-            self._rows.keep(self._ids.live_rows())
+            kept, fetch = self._ids.live_rows(), self._fetch
+            self._rows.keep(kept)
             self._ids.compact()
+            if fetch is not None:
+                self._attach(lambda rows: fetch(kept[rows]))
+
+    def _attach(self, fetch: Fetch | None) -> None:
+        if self._config.profile == "ivf-rabitq":
+            self._fetch = fetch
+            if self._rows is not None:
+                self._rows.fetch = fetch
 
 
 def _some(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -177,7 +177,8 @@ def test_faiss_is_told_where_everything_lies(dtype: type, limit: int) -> None:
         seen.append((resources, task.device, limits))
         assert task.metric == "inner product"
         assert (task.vectorType, task.queryType) == (f"{np.dtype(dtype)}",) * 2
-        assert task.vectorsRowMajor and task.queriesRowMajor
+        assert task.vectorsRowMajor
+        assert task.queriesRowMajor
         assert task.outIndicesType == "int64"
         stored = array_at(task.vectors, (task.numVectors, task.dims))
         scores = task.queries.astype(np.float32) @ stored.astype(np.float32).T
