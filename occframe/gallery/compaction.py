@@ -13,7 +13,7 @@ from occframe.gallery.garbage import remove_garbage
 from occframe.gallery.layout import arrow_schema, embedding_array, rows_per_group
 from occframe.gallery.manifest import GallerySchema, Manifest, Part
 from occframe.gallery.part_file import NewPart, remove_file
-from occframe.gallery.parts import live_rows, read_groups
+from occframe.gallery.parts import live_rows, read_live
 from occframe.gallery.publishing import commit, read_manifest
 from occframe.gallery.writer import ROWS_PER_PART
 
@@ -137,21 +137,13 @@ def _batches(url: str, sources: Sequence[Part], schema: GallerySchema) -> Iterat
 
     count = 0
     for part in sources:
-        alive = live_rows(part)
-        for group in read_groups(url, part, schema, names):
-            low, high = np.searchsorted(alive, [group.first, group.first + group.rows])
-            rows = alive[low:high] - group.first
-            vectors = group.vectors[rows].astype(np.dtype(schema.dtype).newbyteorder("<"), copy=False)
-            columns = {name: values.take(pa.array(rows)) for name, values in group.columns.items()}
+        for group in read_live(url, part, schema, names):
+            vectors = group.vectors.astype(np.dtype(schema.dtype).newbyteorder("<"), copy=False)
             start = 0
-            while start < len(rows):
-                step = min(size - count, len(rows) - start)
-                held.append(
-                    (
-                        {name: values.slice(start, step) for name, values in columns.items()},
-                        vectors[start : start + step],
-                    )
-                )
+            while start < group.rows:
+                step = min(size - count, group.rows - start)
+                columns = {name: values.slice(start, step) for name, values in group.columns.items()}
+                held.append((columns, vectors[start : start + step]))
                 start, count = start + step, count + step
                 if count == size:
                     yield joined()

@@ -85,6 +85,15 @@ def vectors_of(column: pa.Array, schema: GallerySchema, where: str) -> np.ndarra
     )
 
 
+def schema_of(parquet: pa.Schema) -> GallerySchema | None:
+    """What a file that we wrote says of its rows; None of another tool's."""
+    raw = (parquet.metadata or {}).get(SCHEMA_KEY)
+    try:
+        return None if raw is None else GallerySchema.model_validate_json(raw)
+    except ValueError:
+        return None
+
+
 def fingerprint_of(parquet: pa.Schema) -> str | None:
     """The model a file says its embeddings are of; None where another tool wrote it without saying."""
     raw = (parquet.metadata or {}).get(SCHEMA_KEY)

@@ -13,7 +13,7 @@ from occframe.errors import OccframeError
 from occframe.gallery.checks import NORM_TOLERANCE
 from occframe.gallery.compaction import Compacted, compact
 from occframe.gallery.manifest import GallerySchema, Manifest, Part
-from occframe.gallery.parts import fill_from_file, part_column, read_groups, rows_where, verify_part
+from occframe.gallery.parts import fill_from_file, part_column, read_live, rows_where, verify_part
 from occframe.gallery.publishing import commit, create, read_manifest
 from occframe.gallery.rows import RowReader
 from occframe.gallery.snapshot import Changes, Snapshot, changes_between
@@ -113,20 +113,14 @@ class Gallery:
         """
         wanted = ["id", "subject", *columns]
         for part in self.parts if parts is None else parts:
-            dead = np.asarray(part.tombstones, np.int64)
-            for group in read_groups(self.url, part, self.schema, wanted):
-                vectors, found = group.vectors, group.columns
-                if gone := _within(dead, group.first, group.rows):
-                    alive = np.delete(np.arange(group.rows), gone)
-                    vectors = vectors[alive]
-                    found = {name: values.take(pa.array(alive)) for name, values in found.items()}
-                if len(vectors):
-                    yield GalleryBatch(
-                        found["id"].to_pylist(),
-                        found["subject"].to_pylist(),
-                        vectors,
-                        {name: found[name].to_numpy(zero_copy_only=False) for name in columns},
-                    )
+            for group in read_live(self.url, part, self.schema, wanted):
+                found = group.columns
+                yield GalleryBatch(
+                    found["id"].to_pylist(),
+                    found["subject"].to_pylist(),
+                    group.vectors,
+                    {name: found[name].to_numpy(zero_copy_only=False) for name in columns},
+                )
 
     def iter_vectors(self, parts: Sequence[Part] | None = None) -> Iterator[np.ndarray]:
         """The vectors alone, as ``iter_batches`` gives them: arrays [n, D] of the gallery's dtype, read-only.
@@ -134,12 +128,8 @@ class Gallery:
         Ids cost more than vectors to read; ``read_ids`` has them as one Arrow array.
         """
         for part in self.parts if parts is None else parts:
-            dead = np.asarray(part.tombstones, np.int64)
-            for group in read_groups(self.url, part, self.schema):
-                gone = _within(dead, group.first, group.rows)
-                vectors = np.delete(group.vectors, gone, axis=0) if gone else group.vectors
-                if len(vectors):
-                    yield vectors
+            for group in read_live(self.url, part, self.schema):
+                yield group.vectors
 
     def read_ids(self, parts: Sequence[Part] | None = None, column: str = "id") -> pa.Array:
         """Ids, or another text column, of all rows in order: an Arrow array of large_string."""
@@ -261,10 +251,3 @@ class Gallery:
         done = compact(self.url, advance=advance)
         self.reload()
         return done
-
-
-def _within(dead: np.ndarray, first: int, rows: int) -> list[int]:
-    """Deleted rows of a group, counted from its first."""
-    low, high = np.searchsorted(dead, [first, first + rows])
-    gone: list[int] = (dead[low:high] - first).tolist()
-    return gone

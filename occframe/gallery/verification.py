@@ -14,7 +14,7 @@ from occframe.errors import OccframeError
 from occframe.gallery.checks import NORM_TOLERANCE
 from occframe.gallery.garbage import GRACE, find_garbage, remove_garbage
 from occframe.gallery.manifest import GallerySchema, Part
-from occframe.gallery.parts import live_rows, part_column, read_groups, verify_part
+from occframe.gallery.parts import part_column, read_live, verify_part
 from occframe.gallery.publishing import read_manifest
 from occframe.storage import join
 
@@ -62,16 +62,14 @@ def check_gallery(
 
 
 def _check_vectors(url: str, part: Part, schema: GallerySchema) -> None:
-    alive = live_rows(part)
-    for group in read_groups(url, part, schema):
-        low, high = np.searchsorted(alive, [group.first, group.first + group.rows])
-        rows = alive[low:high]
-        wide = group.vectors[rows - group.first].astype(np.float32)
+    for group in read_live(url, part, schema, ["id"]):
+        wide = group.vectors.astype(np.float32)
         norms = np.sqrt(np.einsum("nd,nd->n", wide, wide))
         bad = np.flatnonzero(~(np.abs(norms - 1) <= 2 * NORM_TOLERANCE))
         if len(bad):
             raise OccframeError(
-                f"{join(url, part.file)}: the embedding in row {rows[bad[0]]} has norm {norms[bad[0]]:.4g}, not 1"
+                f"{join(url, part.file)}: the embedding of `{group.columns['id'][int(bad[0])]}` has norm "
+                f"{norms[bad[0]]:.4g}, not 1"
             )
 
 

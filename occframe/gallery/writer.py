@@ -183,7 +183,7 @@ class _RowGroup:
 def column_array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     """Raises OccframeError naming the column: values of another type, or None where there must be one."""
     try:
-        array = pa.array(values, field.type)
+        array = values.cast(field.type) if isinstance(values, pa.Array) else pa.array(values, field.type)
     except (pa.ArrowException, TypeError) as error:
         raise OccframeError(
             f"column `{field.name}` holds {field.type}: {error}", remedy="convert its values, or change the schema"

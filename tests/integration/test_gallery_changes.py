@@ -150,6 +150,15 @@ def test_vectors_come_bit_by_bit_without_the_deleted(
         gallery.read_vectors(np.empty((3, DIM), dtype))
 
 
+def test_a_part_without_a_live_row_is_read_past(gallery: Gallery) -> None:
+    add(gallery, names(3))
+    later = add(gallery, names(4, "q"))
+    gallery.delete(names(3))
+    np.testing.assert_array_equal(gallery.read_vectors(), later)
+    assert list(gallery.read().ids) == names(4, "q")
+    np.testing.assert_array_equal(gallery.open_rows().take(np.arange(4)), later)
+
+
 def test_vectors_are_mapped_not_copied(folder: Path) -> None:
     gallery = Gallery.open(str(folder))
     add(gallery, names(5000))
