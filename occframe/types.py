@@ -316,6 +316,10 @@ class LossTerm(Protocol):
 
     It may offer ``figures: Sequence[str]`` and ``measure(output, batch) -> Mapping[str, Tensor]``, finite scalars by
     these names: what is to be logged beside the loss, such as an accuracy. No gradient flows there.
+
+    A term with tables too large for an optimiser, class centres of millions, may offer ``descend(rate, scale)``, called
+    after each backward pass; ``shards``, name -> (first row, rows in all processes together, the rows of this one); and
+    ``load_shards(read)`` with ``read(name, first row, stop) -> rows``, to go on from a checkpoint.
     """
 
     needs: frozenset[str]
@@ -343,7 +347,10 @@ class Generator(Protocol):
 
 
 class Matcher(Protocol):
-    """Searches by cosine. Ids are the caller's strings; vectors are arrays [N, D] float32 or float16, normalised."""
+    """Searches by cosine. Ids are the caller's strings; vectors are arrays [N, D] float32 or float16, normalised.
+
+    One that approximates offers ``declared_recall``: the share of the nearest, 0..1, that it finds at least.
+    """
 
     def add(self, ids: Sequence[str], vectors: np.ndarray) -> None: ...
     def remove(self, ids: Sequence[str]) -> None: ...
