@@ -21,56 +21,14 @@ from occframe.storage import filesystem
 MAX_BYTES = 4 * 2**30
 FOLDS = 10
 
-_OPCODES = frozenset(
-    [
-        "PROTO",
-        "FRAME",
-        "STOP",
-        "MARK",
-        "POP",
-        "POP_MARK",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "INT",
-        "LONG",
-        "LONG1",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "BINBYTES8",
-        "SHORT_BINBYTES",
-        "BYTEARRAY8",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE8",
-        "LIST",
-        "EMPTY_LIST",
-        "APPEND",
-        "APPENDS",
-        "TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "EMPTY_TUPLE",
-        "PUT",
-        "BINPUT",
-        "LONG_BINPUT",
-        "MEMOIZE",
-        "GET",
-        "BINGET",
-        "LONG_BINGET",
-        "GLOBAL",
-        "STACK_GLOBAL",
-        "REDUCE",
-        "BUILD",
-    ]
-)
+_PLAIN = """
+    PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT LONG LONG1 BININT BININT1 BININT2
+    STRING BINSTRING SHORT_BINSTRING BINBYTES BINBYTES8 SHORT_BINBYTES BYTEARRAY8
+    UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+    LIST EMPTY_LIST APPEND APPENDS TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_TUPLE
+    PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
+"""
+_OPCODES = frozenset(_PLAIN.split())
 _REMEDY = "fetch it again from where InsightFace's data sets are kept; nothing in it was run"
 
 

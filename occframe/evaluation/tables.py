@@ -82,6 +82,22 @@ class PairSpace:
         return float(everything) / (2 if self.once else 1)
 
 
+def with_distractors(reference: EmbeddingTable, distractors: EmbeddingTable) -> EmbeddingTable:
+    """The references and, behind them, faces of people whom no probe shows. Their names are set apart, as those of
+    another data set may mean somebody else; a column that only one of them has is left out."""
+    apart = "distractor/"
+    return EmbeddingTable(
+        [*reference.ids, *(apart + name for name in distractors.ids)],
+        [*reference.subjects, *(apart + name for name in distractors.subjects)],
+        np.concatenate([reference.vectors, distractors.vectors]),
+        {
+            name: np.concatenate([values, distractors.columns[name]])
+            for name, values in reference.columns.items()
+            if name in distractors.columns
+        },
+    )
+
+
 def check_tables(reference: EmbeddingTable, probe: EmbeddingTable) -> None:
     """Raises OccframeError: a table is empty, holds NaN or infinity, or the dimensions differ."""
     for name, table in (("reference", reference), ("probe", probe)):

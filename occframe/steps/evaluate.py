@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from occframe.component import BuildContext, EmbeddingsRef, HitsRef, ProtocolBlock
+from occframe.component import BuildContext, Config, EmbeddingsRef, HitsRef, ProtocolBlock
+from occframe.config import Name
 from occframe.errors import Interrupted, OccframeError
 from occframe.step import Artefact, StepConfig, StepContext, StepOutcome
 
@@ -19,12 +20,29 @@ if TYPE_CHECKING:
 Condition = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)]
 
 
+class SweptConditions(Config):
+    """Conditions that differ in one quantity."""
+
+    axis: str = Field("severity", min_length=1, max_length=40, description="what is swept, as the axis of a chart")
+    side: Literal["probe", "gallery", "both"] = Field("probe", description="whose faces it changes")
+    points: dict[Condition, float] = Field(min_length=2, description="the quantity under each condition")
+
+
 class EvaluateConfig(StepConfig):
     produces = "evaluation"
 
     reference: EmbeddingsRef = Field(description="enrolled faces; the first image of every pair")
     probes: dict[Condition, EmbeddingsRef] = Field(
         min_length=1, description="faces compared with them, by condition, e.g. {clean: …, occluded: …}"
+    )
+    references: dict[Condition, EmbeddingsRef] = Field(
+        {}, description="enrolled faces under some conditions instead of `reference`, e.g. a gallery that is occluded"
+    )
+    distractors: EmbeddingsRef | None = Field(
+        None, description="faces of other people, enrolled besides where a protocol asks for distractors"
+    )
+    sweeps: dict[Name, SweptConditions] = Field(
+        {}, description="conditions that differ in one quantity only, for charts of figures over it"
     )
     hits: dict[Condition, HitsRef] = Field(
         {}, description="what a search step found for each condition; without it identification searches exactly"
@@ -33,6 +51,19 @@ class EvaluateConfig(StepConfig):
 
     @model_validator(mode="after")
     def _same_conditions(self) -> EvaluateConfig:
+        named = {"references": list(self.references)}
+        named |= {f"sweeps.{name}": list(item.points) for name, item in self.sweeps.items()}
+        for key, conditions in named.items():
+            if unknown := sorted(set(conditions) - set(self.probes)):
+                raise PydanticCustomError(
+                    "conditions",
+                    "`{key}` names {unknown}, `probes` has the conditions {probes}",
+                    {"key": key, "unknown": ", ".join(unknown), "probes": ", ".join(self.probes)},
+                )
+        if self.hits and (self.references or self.distractors):
+            raise PydanticCustomError(
+                "conditions", "`hits` are of a search in `reference`; leave out `references` and `distractors`"
+            )
         if self.hits and self.hits.keys() != self.probes.keys():
             raise PydanticCustomError(
                 "conditions",
@@ -45,26 +76,42 @@ class EvaluateConfig(StepConfig):
 class EvaluateStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.evaluation.figures import side_by_side
-        from occframe.evaluation.results import Evaluation, save_evaluation
+        from occframe.evaluation.results import Evaluation, Sweep, save_evaluation
+        from occframe.evaluation.tables import with_distractors
+        from occframe.steps.face_columns import read_table
 
         config: EvaluateConfig = context.config
-        reference_artefact = context.artefact(config.reference)
+        enrolled = context.artefact(config.reference)
+        references = {condition: context.artefact(name) for condition, name in config.references.items()}
         artefacts = {condition: context.artefact(name) for condition, name in config.probes.items()}
-        _refuse_mixed_models([reference_artefact, *artefacts.values()])
-        reference = _read_table(reference_artefact)
+        distractors = context.artefact(config.distractors) if config.distractors else None
+        _refuse_mixed_models(
+            [enrolled, *references.values(), *artefacts.values(), *([distractors] if distractors else [])]
+        )
         protocols = {name: context.build.build(block) for name, block in _named(config.protocols)}
+        columns = list(dict.fromkeys(column for item in protocols.values() for column in getattr(item, "columns", ())))
+        reference = read_table(context, enrolled, columns)
+        others = read_table(context, distractors, columns) if distractors else None
         results: dict[str, dict[str, ProtocolResult]] = {name: {} for name in protocols}
         with context.progress("evaluating", len(artefacts) * len(protocols), "protocols") as progress:
             for condition, artefact in artefacts.items():
-                probe = reference if artefact.url == reference_artefact.url else _read_table(artefact)
+                gallery = references.get(condition, enrolled)
+                known = reference if gallery is enrolled else read_table(context, gallery, columns)
+                probe = known if artefact.url == gallery.url else read_table(context, artefact, columns)
                 hits = _read_hits(context.artefact(config.hits[condition]), probe) if config.hits else None
                 for name, protocol in protocols.items():
                     if context.stop_requested():
                         raise Interrupted("stopped while evaluating", remedy="run the same command again")
                     progress.describe(f"{name}, {condition}")
-                    results[name][condition] = protocol.evaluate(reference, probe, hits)
+                    wide = others is not None and getattr(protocol, "uses_distractors", False)
+                    among = with_distractors(known, others) if wide and others is not None else known
+                    results[name][condition] = protocol.evaluate(among, probe, hits)
                     progress.advance()
-        evaluation = Evaluation(reference_artefact, artefacts, results)
+        sweeps = [
+            Sweep(name, item.axis, item.side, sorted((value, condition) for condition, value in item.points.items()))
+            for name, item in config.sweeps.items()
+        ]
+        evaluation = Evaluation(enrolled, artefacts, results, references, distractors, sweeps)
         save_evaluation(context.url, evaluation)
         return StepOutcome(
             outputs={"": {"conditions": list(artefacts), "protocols": list(protocols)}},
@@ -92,12 +139,6 @@ def _refuse_mixed_models(artefacts: Sequence[Artefact]) -> None:
             f"the embeddings were made by different models: {listed}",
             remedy="embed references and probes with one model: cosines between two models' embeddings mean nothing",
         )
-
-
-def _read_table(artefact: Artefact) -> EmbeddingTable:
-    from occframe.gallery import Gallery
-
-    return Gallery.open(artefact.url).read()
 
 
 def _read_hits(artefact: Artefact, probe: EmbeddingTable) -> Hits:
