@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -41,6 +41,8 @@ class ParquetFaces:
         cache_bytes: int = 1 << 30,
     ) -> None:
         self.url = url
+        self._options = {"image": image, "identity": identity, "id": id, "landmarks": landmarks, "aligned": aligned}
+        self._options["cache_bytes"] = cache_bytes
         self._parts = open_parts(url)
         schema = self._parts[0].schema
         self._image = image
@@ -64,6 +66,10 @@ class ParquetFaces:
             )
         groups = [(part, at, leaves[part.name]) for part in self._parts for at in range(len(part.group_sizes()))]
         self._pictures = PictureCache(groups, cache_bytes)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process opens the files itself."""
+        return partial(ParquetFaces, **self._options), (self.url,)
 
     @cached_property
     def ids(self) -> Sequence[str]:

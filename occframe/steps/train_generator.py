@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -56,6 +57,13 @@ class TrainGeneratorConfig(StepConfig):
     threads: int | None = Field(
         None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
     )
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [
+            {"occlusion": "glasses", "recogniser": "net"},
+            {"mode": "unpaired", "clean": "bare", "recogniser": "net"},
+        ]
 
     @model_validator(mode="after")
     def _what_the_mode_needs(self) -> Self:

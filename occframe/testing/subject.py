@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from occframe.component import BuildContext
-from occframe.errors import OccframeError
 from occframe.testing.check import Inapplicable
+from occframe.testing.examples import examples_of
 from occframe.types import ImageSpec
 
 if TYPE_CHECKING:
@@ -47,7 +49,12 @@ class Subject:
     @cached_property
     def config(self) -> BaseModel | None:
         """The example, validated; None for a command."""
-        return None if self.component.config is None else self.validate(self.written)
+        if self.component.config is None:
+            return None
+        try:
+            return self.validate(self.written)
+        except ValidationError as error:
+            raise Inapplicable("its example is not valid: see the check config_takes_its_example") from error
 
     def validate(self, written: Mapping[str, Any]) -> BaseModel:
         return self.model.model_validate(dict(written), context={"registry": self.registry})
@@ -80,9 +87,4 @@ def subjects(component: Component, registry: PluginRegistry, scratch: Path, load
     subject = Subject(component, registry, {}, scratch, loaded)
     if component.config is None:
         return [subject]
-    offered = getattr(component.load_config(), "examples", None)
-    try:
-        examples = list(offered(scratch)) if offered else []
-    except OccframeError as error:
-        raise Inapplicable(f"no example: {error.message}") from error
-    return [replace(subject, written=example) for example in examples or [{}]]
+    return [replace(subject, written=example) for example in examples_of(component, registry, scratch)]

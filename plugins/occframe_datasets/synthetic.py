@@ -31,6 +31,10 @@ class SyntheticFaces:
         # Later epochs of a training should not wait for the painter.
         self._drawn = lru_cache(maxsize=_KEPT_BYTES // (size * size * 3))(self._draw)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        people = len(self.ids) // self._images
+        return SyntheticFaces, (people, self._images, self._size, self._seed)
+
     @cached_property
     def landmarks(self) -> np.ndarray:
         return np.stack([self._drawn(row)[1] for row in range(len(self.ids))])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -37,3 +38,8 @@ class CseConfig(Config):
         False, description="also predict how much of each pixel is new, so that all others stay as they were"
     )
     discriminator: DiscriminatorConfig = Field(DiscriminatorConfig(), description="the PatchGAN")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        small = {"size": 32, "width": 4, "blocks": 1, "discriminator": {"width": 4}}
+        return [small, {**small, "blend": True, "norm": "instance"}]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -63,6 +64,14 @@ class FromReferenceConfig(_MaskAndPatterns):
     )
 
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        trunk = {"use": "mobilefacenet", "input_size": [32, 32], "embedding_dim": 16}
+        return [
+            {"trunk": trunk, "pyramid": 8},
+            {"trunk": trunk, "pyramid": 8, "patterns": "regression", "open_bias": 2.0},
+        ]
+
 class OcclusionPatternConfig(Config):
     match: Literal["box", "mask"] = Field(
         "box",
@@ -72,6 +81,10 @@ class OcclusionPatternConfig(Config):
 
 
 class OcclusionBoxConfig(Config):
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [{"input_size": [32, 32]}]
+
     distance: Literal["mse", "smooth-l1"] = Field("mse", description="between corners as fractions of width and height")
     beta: float = Field(0.1, gt=0, description="smooth-l1: the error at which its square gives way to its size")
     match: Literal["box", "mask"] = Field(

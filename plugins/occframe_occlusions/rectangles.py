@@ -59,6 +59,9 @@ class Rectangles:
         self._pools: dict[tuple[int, int, torch.device], Tensor] = {}
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Rectangles, (self.options, self._faces)
+
     @property
     def recipe(self) -> dict[str, Any]:
         """The options, with what the faces are in place of where they lie."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -219,6 +220,12 @@ class SpritesConfig(OcclusionConfig):
     )
     match_light: bool = Field(True, description="give sprites the photograph's brightness and tint; FROM does not")
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_occlusions.examples import sprite_folder
+
+        return [{"url": str(sprite_folder(folder))}]
+
 
 class ChoiceItem(Config):
     occlusion: OcclusionBlock = Field(description="an occlusion")
@@ -231,6 +238,10 @@ class ChoiceConfig(Config):
     of: tuple[ChoiceItem, ...] = Field(min_length=1, description="what is chosen from")
     severity: Severity | None = Field(None, description="of all of them, in place of their own")
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [{"of": [{"occlusion": "glasses"}, {"occlusion": "erasing", "weight": 2}]}]
+
 
 class ComposeItem(Config):
     occlusion: OcclusionBlock = Field(description="an occlusion")
@@ -242,3 +253,7 @@ class ComposeConfig(Config):
 
     layers: tuple[ComposeItem, ...] = Field(min_length=1, description="what is put on, the first one first")
     severity: Severity | None = Field(None, description="of all of them, in place of their own")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [{"layers": [{"occlusion": "blobs", "probability": 0.7}, {"occlusion": "sunglasses"}]}]

@@ -12,5 +12,5 @@ def occframe_register_matchers(register):  # type: ignore[no-untyped-def]
         "occframe_torch.matcher:TorchMatcher",
         config="occframe_torch.configs:TorchConfig",
         summary="exact search by matrix products in blocks, float32 or float16, on any device; needs no FAISS",
-        caps={"gpu"},
+        caps={"gpu", "incremental", "delete"},
     )

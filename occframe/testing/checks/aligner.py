@@ -85,7 +85,7 @@ def is_deterministic(subject: Subject) -> None:
     require(np.array_equal(one.image, two.image), "two calls gave two images")
 
 
-@check()
+@check(tier="extra")
 def is_picklable(subject: Subject) -> None:
     """A worker process that is handed the aligner does the same."""
     copy = pickle.loads(pickle.dumps(subject.built))

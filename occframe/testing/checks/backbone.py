@@ -63,16 +63,17 @@ def image_spec_is_honest(subject: Subject) -> None:
     # Inputs are (x / 255 - mean) / std: figures of 0..255 would make every input nearly the same.
     require(all(0 <= value <= 1 for value in spec.mean), f"mean {spec.mean} is not of images in 0..1")
     require(all(0 < value <= 1 for value in spec.std), f"std {spec.std} is not of images in 0..1")
-    images = _inputs(network).requires_grad_()
+    images = _inputs(network)
     try:
-        found = network(images).embedding
+        found = _output(network, images).embedding
     except Exception as error:
         raise CheckFailed(
             f"it does not take [{COUNT}, 3, {spec.height}, {spec.width}], the size of its ImageSpec: {error}"
         ) from error
-    (gradient,) = torch.autograd.grad(found.sum(), images)
     for number, colour in enumerate(spec.colour):
-        require(gradient[:, number].any(), f"the channel {colour} plays no part")
+        without = images.clone()
+        without[:, number] = 0
+        require(not torch.equal(_output(network, without).embedding, found), f"the channel {colour} plays no part")
 
 
 @check()
@@ -147,7 +148,7 @@ def safetensors_round_trip(subject: Subject) -> None:
     require(torch.equal(one, two), f"the loaded network differs by {difference(one, two)}: is all of it in state_dict?")
 
 
-@check()
+@check(tier="extra")
 def is_picklable(subject: Subject) -> None:
     """The network can be sent to another process."""
     network = _lively(subject)
@@ -239,7 +240,7 @@ def embedding_survives_autocast(subject: Subject) -> None:
         found = _output(network, images).embedding.float()
     require(bool(found.isfinite().all()), "it is not finite")
     cosine = nn.functional.cosine_similarity(found, expected).min()
-    require(cosine > 0.98, f"the cosine to the float32 embedding is {cosine:.3f}")
+    require(cosine > 0.8, f"the cosine to the float32 embedding is {cosine:.3f}")
 
 
 @check(tier="extra")

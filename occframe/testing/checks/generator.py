@@ -115,7 +115,7 @@ def safetensors_round_trip(subject: Subject) -> None:
     require(torch.equal(one, two), f"the loaded network differs by {difference(one, two)}: is all of it in state_dict?")
 
 
-@check()
+@check(tier="extra")
 def is_picklable(subject: Subject) -> None:
     """The network can be sent to another process."""
     images = _inputs(32, 32)

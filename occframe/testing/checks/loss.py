@@ -166,7 +166,7 @@ def is_deterministic(subject: Subject) -> None:
     require(torch.equal(one, two), f"two calls differ by {difference(one, two)}")
 
 
-@check()
+@check(tier="extra")
 def is_picklable(subject: Subject) -> None:
     """The term can be sent to another process."""
     copy = pickle.loads(pickle.dumps(subject.built))

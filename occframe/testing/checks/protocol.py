@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,14 +74,11 @@ def gives_figures(subject: Subject) -> None:
 
 
 @check()
-def fractions_are_fractions(subject: Subject) -> None:
-    """A figure whose name carries no unit (none in brackets) is a fraction in 0..1, or NaN where undefined."""
-    metrics = _evaluate(subject.built, *tables(subject)).metrics
-    # A threshold is a cosine, a difference has a sign, and d' has no bound: their names say so.
-    signed = ("threshold", "difference", "gap", "d'", "(", "separation")
-    for name, value in metrics.items():
-        if not any(word in name for word in signed):
-            require(math.isnan(value) or 0 <= value <= 1, f"{name} is {value:.4g}: a fraction is in 0..1")
+def rates_are_fractions(subject: Subject) -> None:
+    """What is called an accuracy, a rate or by the name of one is a fraction in 0..1, not percent."""
+    for name, value in _evaluate(subject.built, *tables(subject)).metrics.items():
+        if re.search(r"accuracy|rate\b|rank-\d|\b(TAR|TPIR|FNIR|FPIR|FAR|FRR|FMR|FNMR|EER|AUC)\b", name):
+            require(math.isnan(value) or 0 <= value <= 1, f"{name} is {value:.4g}: a rate is a fraction in 0..1")
 
 
 @check()
@@ -140,7 +138,7 @@ def input_is_untouched(subject: Subject) -> None:
     )
 
 
-@check()
+@check(tier="extra")
 def is_picklable(subject: Subject) -> None:
     """A worker process that is handed the protocol computes the same."""
     copy = pickle.loads(pickle.dumps(subject.built))

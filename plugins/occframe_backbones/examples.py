@@ -1,0 +1,19 @@
+"""A small ONNX file for the example of `onnx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from occframe.component import BackboneBlock
+from occframe.exporting import export_onnx
+from occframe.models import save_model
+from occframe.standalone import parse_block, standalone_context
+
+
+def onnx_file(where: Path) -> Path:
+    """A MobileFaceNet at 32 x 32. Raises OccframeError where the extra `onnx` is missing."""
+    context = standalone_context()
+    block = parse_block(BackboneBlock, {"use": "mobilefacenet", "input_size": [32, 32], "embedding_dim": 16}, context)
+    save_model(str(where / "model"), context.build(block), block)
+    export_onnx(str(where / "model"), str(where / "model.onnx"), context)
+    return where / "model.onnx"
