@@ -7,16 +7,19 @@ with the mean of the two embeddings.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from occframe.types import Hits
 
-if TYPE_CHECKING:
-    from occframe.types import Matcher
-
 Fusion = Literal["removed", "original", "max", "mean"]
+
+
+class Searchable(Protocol):
+    """A matcher, or a gallery's searcher."""
+
+    def search(self, queries: np.ndarray, k: int) -> Hits: ...
 
 
 def fuse_scores(removed: np.ndarray, original: np.ndarray, how: Fusion) -> np.ndarray:
@@ -27,7 +30,7 @@ def fuse_scores(removed: np.ndarray, original: np.ndarray, how: Fusion) -> np.nd
     return fused
 
 
-def fused_search(matcher: Matcher, removed: np.ndarray, original: np.ndarray, k: int, how: Fusion) -> Hits:
+def fused_search(matcher: Searchable, removed: np.ndarray, original: np.ndarray, k: int, how: Fusion) -> Hits:
     """The k faces of the highest fused score for each probe. removed, original: arrays [Q, D], normalised."""
     if how == "max":
         return _greater(matcher.search(removed, k), matcher.search(original, k))

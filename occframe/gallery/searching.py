@@ -258,7 +258,7 @@ def open_searcher(url: str, build: BuildContext, *, index: str | None = None) ->
         )
     block, matcher = load_index(gallery, index, record, build)
     return GallerySearcher(
-        gallery, matcher, record.details.snapshot, lambda: _beside_of(matcher, block, build, gallery.dim), index
+        gallery, matcher, record.details.snapshot, lambda: beside_of(matcher, block, build, gallery.dim), index
     )
 
 
@@ -269,11 +269,12 @@ def search_in_memory(
     gallery = Gallery.open(url)
     matcher = build_matcher(gallery, block, build, advance)
     return GallerySearcher(
-        gallery, matcher, gallery.snapshot, lambda: _beside_of(matcher, block, build, gallery.dim), "in memory"
+        gallery, matcher, gallery.snapshot, lambda: beside_of(matcher, block, build, gallery.dim), "in memory"
     )
 
 
-def _beside_of(matcher: Matcher, block: MatcherBlock, build: BuildContext, dim: int) -> Matcher:
+def beside_of(matcher: Matcher, block: MatcherBlock, build: BuildContext, dim: int) -> Matcher:
+    """An empty exact matcher for what comes after the index."""
     offered = getattr(matcher, "beside", None)
     made: Matcher = offered() if offered is not None else build.build(block, embedding_dim=dim)
     return made

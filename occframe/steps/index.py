@@ -21,24 +21,27 @@ class IndexConfig(StepConfig):
 class IndexStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.gallery import Gallery
-        from occframe.gallery.prefetch import prefetch
+        from occframe.gallery.indexing import build_matcher
 
         config: IndexConfig = context.config
         artefact = context.artefact(config.gallery)
         gallery = Gallery.open(artefact.url)
-        matcher = context.build.build(config.matcher, embedding_dim=gallery.dim)
         began = time.monotonic()
         with context.progress("indexing", gallery.count, "embeddings") as progress:
-            for batch in prefetch(gallery.iter_batches()):
-                matcher.add(batch.ids, batch.vectors)
-                progress.advance(len(batch.ids))
+
+            def advance(rows: int) -> None:
+                progress.advance(rows)
                 if context.stop_requested():
                     raise Interrupted("stopped while indexing", remedy="run the same command again")
+
+            matcher = build_matcher(gallery, config.matcher, context.build, advance)
         seconds = time.monotonic() - began
         matcher.save(context.url)
         meta = {
             "matcher": config.matcher.model_dump(mode="json"),
             "gallery": {"name": artefact.name, "url": artefact.url, "content_hash": gallery.content_hash},
+            "snapshot": gallery.snapshot.model_dump(mode="json"),
+            "library": getattr(matcher, "library", None),
             "model_fingerprint": gallery.fingerprint,
             "treatment": gallery.schema.treatment,
             "dim": gallery.dim,

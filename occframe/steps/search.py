@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from occframe.component import EmbeddingsRef, IndexRef, MatcherBlock
+from occframe.component import BuildContext, EmbeddingsRef, IndexRef, MatcherBlock
 from occframe.errors import Interrupted, OccframeError
 from occframe.step import Artefact, StepConfig, StepContext, StepOutcome
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from occframe.gallery import Gallery
+    from occframe.gallery.searching import GallerySearcher
+    from occframe.types import Matcher
 
 #: Queries a search: enough for any matcher to work at full speed, few enough for the bar to move.
 QUERIES = 1024
@@ -69,10 +71,7 @@ class SearchStep:
             _refuse_another_model(index, condition, gallery.fingerprint)
         for condition, gallery in galleries.items():
             _compare_treatment(context, index, condition, gallery.schema.treatment)
-        _refuse_stale(index)
-        block = MatcherBlock.model_validate(index.meta["matcher"], context={"registry": context.build.registry})
-        matcher = context.build.build(block, embedding_dim=index.meta["dim"])
-        matcher.load(index.url)
+        matcher = _load(index, context.build)
         if config.k > len(matcher):
             context.note(f"k is {config.k} and {len(matcher):,} faces are enrolled: the rest of every result is empty")
         total, seconds = sum(gallery.count for gallery in galleries.values()), 0.0
@@ -158,17 +157,34 @@ class _Originals:
         return chosen
 
 
-def _refuse_stale(index: Artefact) -> None:
-    """An index from before somebody was deleted would still find them."""
+def _load(index: Artefact, build: BuildContext) -> Matcher | GallerySearcher:
+    """What the index step made, and what became of its gallery since: whoever was added or deleted meanwhile."""
     from occframe.gallery import Gallery
+    from occframe.gallery.indexing import rerank_from
     from occframe.gallery.manifest import MANIFEST
+    from occframe.gallery.searching import GallerySearcher, beside_of
+    from occframe.gallery.snapshot import Snapshot
     from occframe.storage import exists, join
 
-    gallery = index.meta["gallery"]
-    if not exists(join(gallery["url"], MANIFEST)):
-        return  # an index that was moved without its gallery is still good for searching
-    if Gallery.open(gallery["url"]).content_hash != gallery["content_hash"]:
+    block = MatcherBlock.model_validate(index.meta["matcher"], context={"registry": build.registry})
+    matcher: Matcher = build.build(block, embedding_dim=index.meta["dim"])
+    library = getattr(matcher, "library", None)
+    if library != index.meta["library"]:
         raise OccframeError(
-            f"the gallery `{gallery['name']}` has changed since the index `{index.name}` was built of it",
+            f"the index `{index.name}` was written by {index.meta['library']}, this is {library}",
             remedy="run the `index` step again",
         )
+    matcher.load(index.url)
+    source = index.meta["gallery"]
+    if not exists(join(source["url"], MANIFEST)):
+        return matcher  # an index that was moved without its gallery is still good for searching
+    gallery, snapshot = Gallery.open(source["url"]), Snapshot.model_validate(index.meta["snapshot"])
+    if gallery.changes_since(snapshot) is None:
+        raise OccframeError(
+            f"the gallery `{source['name']}` was compacted or replaced since the index `{index.name}` was built of it",
+            remedy="run the `index` step again",
+        )
+    rerank_from(matcher, gallery, snapshot)
+    return GallerySearcher(
+        gallery, matcher, snapshot, lambda: beside_of(matcher, block, build, gallery.dim), index.name
+    )

@@ -83,7 +83,7 @@ class TorchMatcher:
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for start in range(0, len(queries), _QUERIES):
             block = slice(start, start + _QUERIES)
-            best, where = self._best(self._chunks, torch.from_numpy(queries[block]), k)
+            best, where = self._best(self._chunks, torch.tensor(queries[block]), k)
             scores[block], rows[block] = best.cpu().numpy(), where.cpu().numpy()
         return scores, rows
 

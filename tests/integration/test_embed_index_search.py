@@ -322,13 +322,24 @@ def test_probes_of_another_model_are_refused(tmp_path: Path, model: Artefact) ->
         search(tmp_path / "search", index(tmp_path / "index", gallery), 3, a=gallery, b=other)
 
 
-def test_an_index_older_than_its_gallery_is_refused(tmp_path: Path, model: Artefact) -> None:
+@pytest.mark.parametrize("matcher", ["torch", {"use": "faiss", "profile": "ivf-rabitq", "lists": 1}], ids=str)
+def test_a_gallery_that_changed_is_searched_as_it_is_now(tmp_path: Path, model: Artefact, matcher: Any) -> None:
     gallery, _, _ = embed(tmp_path / "g", TinyFaces(), model)
     probes, _, _ = embed(tmp_path / "p", TinyFaces(), model)
-    made = index(tmp_path / "index", gallery)
-    Gallery.open(gallery.url).delete(["person 0/0"])
-    with pytest.raises(OccframeError, match="the gallery `embedded` has changed since the index `index` was built"):
+    made = index(tmp_path / "index", gallery, matcher)
+    changed = Gallery.open(gallery.url)
+    vectors = changed.read().vectors
+    changed.delete(["person 0/0"])
+    changed.append(["newcomer"], ["new"], vectors[:1], model_fingerprint=changed.fingerprint)
+    found = read_hits(search(tmp_path / "search", made, 3, clean=probes)[0]["clean"])
+    assert found.hits.ids[0, 0] == "newcomer"
+    assert "person 0/0" not in found.hits.ids
+    changed.compact()
+    with pytest.raises(OccframeError, match="the gallery `embedded` was compacted or replaced since the index `index`"):
         search(tmp_path / "search", made, 3, clean=probes)
+    other = Artefact("index", "index", made.url, {**made.meta, "library": "faiss 0.1"})
+    with pytest.raises(OccframeError, match=r"was written by faiss 0\.1, this is"):
+        search(tmp_path / "search", other, 3, clean=probes)
 
 
 def test_hits_that_are_missing_or_rubbish(tmp_path: Path) -> None:
