@@ -165,13 +165,15 @@ class Interval:
     """A confidence interval: how a figure would vary with other people. low, high: of ``level``, 0..1.
 
     rounds: array [n] float32, the figure in every bootstrap round, NaN where it is undefined. Round i draws the same
-    people for every system and condition on the same data, so that differences are paired.
+    people for every system and condition on the same data, so that differences are paired; ``drawn`` tells whether two
+    intervals are of the same draws.
     """
 
     low: float
     high: float
     rounds: np.ndarray
     level: float = 0.95
+    drawn: str = ""
 
 
 @dataclass(frozen=True)
@@ -374,8 +376,9 @@ class EvaluationProtocol(Protocol):
     """Turns embeddings into figures. ``reference`` is enrolled, ``probe`` is compared with it.
 
     It may offer ``columns``, names of what it wants to know of each face: attributes of the data set, or
-    ``hidden_face``, ``hidden_eyes``, ``hidden_nose``, ``hidden_mouth``, the share (0..1) that an occlusion hides. Both tables then have
-    them in ``EmbeddingTable.columns``.
+    ``hidden_face``, ``hidden_eyes``, ``hidden_nose``, ``hidden_mouth``, the share (0..1) that an occlusion hides. Both
+    tables then have them in ``EmbeddingTable.columns``. With ``uses_distractors`` set, ``reference`` has those of the
+    evaluate step too.
     """
 
     def evaluate(self, reference: EmbeddingTable, probe: EmbeddingTable, hits: Hits | None) -> ProtocolResult:

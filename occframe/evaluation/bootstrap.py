@@ -28,23 +28,26 @@ def draws(subjects: int, *, rounds: int, seed: int) -> Iterator[np.ndarray]:
         yield np.bincount(draw.integers(subjects, size=subjects), minlength=subjects).astype(np.float64)
 
 
-def interval(rounds: Sequence[float] | np.ndarray) -> Interval | None:
-    """The percentile interval; None where fewer than half of the rounds have the figure."""
+def interval(rounds: Sequence[float] | np.ndarray, drawn: str = "") -> Interval | None:
+    """The percentile interval; None where fewer than half of the rounds have the figure. drawn: who, as a digest."""
     values = np.asarray(rounds, np.float32)
     known = values[np.isfinite(values)]
     if 2 * known.size <= values.size:
         return None
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), values, LEVEL)
+    return Interval(float(low), float(high), values, LEVEL, drawn)
 
 
-def intervals(rounds: Iterator[Mapping[str, float]]) -> dict[str, Interval]:
-    """Figures of each round by name -> their intervals."""
+def intervals(
+    space: PairSpace, figures: Callable[[np.ndarray], Mapping[str, float]], *, rounds: int, seed: int
+) -> dict[str, Interval]:
+    """figures: of a round, by name, from how often each person was drawn -> their intervals."""
     gathered: dict[str, list[float]] = {}
-    for figures in rounds:
-        for name, value in figures.items():
+    for drawn in draws(space.people, rounds=rounds, seed=seed):
+        for name, value in figures(drawn).items():
             gathered.setdefault(name, []).append(value)
-    found = {name: interval(values) for name, values in gathered.items()}
+    who = f"{space.people_digest}-{seed}"
+    found = {name: interval(values, who) for name, values in gathered.items()}
     return {name: item for name, item in found.items() if item is not None}
 
 

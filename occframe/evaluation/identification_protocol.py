@@ -10,7 +10,7 @@ import numpy as np
 
 from occframe.component import BuildContext
 from occframe.errors import OccframeError
-from occframe.evaluation.bootstrap import draws, intervals
+from occframe.evaluation.bootstrap import intervals
 from occframe.evaluation.configs import IdentificationConfig
 from occframe.evaluation.distractors import DistractorTrials, distractor_trials
 from occframe.evaluation.groups import columns_of
@@ -110,21 +110,21 @@ class Identification:
         whose = space.probe_subjects[enrolled]
         among = space.probe_subjects[trials.probe_rows] if trials is not None else whose
 
-        def figures(drawn: np.ndarray) -> Iterator[tuple[str, float]]:
+        def figures(drawn: np.ndarray) -> dict[str, float]:
+            found = {}
             weights = drawn[whose]
             total = weights.sum()
             for rank in given:
-                found = weights[(ranks >= 1) & (ranks <= rank)].sum()
-                yield f"rank-{rank}", float(found / total) if total else np.nan
+                right = weights[(ranks >= 1) & (ranks <= rank)].sum()
+                found[f"rank-{rank}"] = float(right / total) if total else np.nan
             if trials is not None and trials.sizes:
                 weights = drawn[among]
                 shares = weights @ trials.found / weights.sum() if weights.sum() else np.full(len(trials.sizes), np.nan)
                 for size, share in zip(trials.sizes, shares.tolist(), strict=True):
-                    yield f"rank-1@distractors={size}", share
+                    found[f"rank-1@distractors={size}"] = share
+            return found
 
-        return intervals(
-            dict(figures(drawn)) for drawn in draws(space.people, rounds=self.config.rounds, seed=self.config.seed)
-        )
+        return intervals(space, figures, rounds=self.config.rounds, seed=self.config.seed)
 
     def _groups(
         self,

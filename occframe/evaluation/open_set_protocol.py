@@ -14,7 +14,7 @@ import numpy as np
 
 from occframe.component import BuildContext
 from occframe.errors import OccframeError
-from occframe.evaluation.bootstrap import draws, intervals
+from occframe.evaluation.bootstrap import intervals
 from occframe.evaluation.configs import OpenSetConfig
 from occframe.evaluation.groups import columns_of
 from occframe.evaluation.identification import Ranking, rank_by_product
@@ -121,8 +121,7 @@ class OpenSet:
                 for rate, place in zip(rates, last, strict=True)
             }
 
-        rounds = draws(trial.space.people, rounds=self.config.rounds, seed=self.config.seed)
-        return intervals(figures(drawn) for drawn in rounds)
+        return intervals(trial.space, figures, rounds=self.config.rounds, seed=self.config.seed)
 
     def _groups(
         self, reference: EmbeddingTable, probe: EmbeddingTable, trial: _Trial, points: dict[float, OperatingPoint]

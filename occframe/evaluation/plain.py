@@ -19,7 +19,13 @@ def result_to_plain(result: ProtocolResult) -> dict[str, Any]:
     return {
         "metrics": dict(result.metrics),
         "intervals": {
-            name: {"low": item.low, "high": item.high, "level": item.level, "rounds": len(item.rounds)}
+            name: {
+                "low": item.low,
+                "high": item.high,
+                "level": item.level,
+                "rounds": len(item.rounds),
+                "drawn": item.drawn,
+            }
             for name, item in result.intervals.items()
         },
         "counts": dict(result.counts),
@@ -57,7 +63,7 @@ def result_from_plain(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     for name, item in plain["intervals"].items():
         key = f"{prefix}/rounds/{name}"
         rounds = arrays[key] if key in arrays else np.empty(0, np.float32)
-        intervals[name] = Interval(item["low"], item["high"], rounds, item["level"])
+        intervals[name] = Interval(item["low"], item["high"], rounds, item["level"], item["drawn"])
     return ProtocolResult(
         metrics=plain["metrics"],
         curves={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ class PairSpace:
 
     reference_subjects, probe_subjects: int64 [R], [Q], identity labels in one numbering.
     reference_order, probe_order: int64 [R], [Q], rows by id. twins: int64 [Q], the reference row with a probe's own id
-    or -1.
+    or -1. people: how many there are on both sides together; people_digest: of their names.
     """
 
     def __init__(self, reference: EmbeddingTable, probe: EmbeddingTable) -> None:
@@ -27,7 +28,9 @@ class PairSpace:
         split = [len(reference.ids)]
         names, places = np.unique(_texts(reference.ids, probe.ids), return_inverse=True)
         self._reference_places, self._probe_places = np.split(places, split)
-        _, subjects = np.unique(_texts(reference.subjects, probe.subjects), return_inverse=True)
+        people, subjects = np.unique(_texts(reference.subjects, probe.subjects), return_inverse=True)
+        self.people = people.size
+        self.people_digest = hashlib.sha256("\n".join(people.tolist()).encode()).hexdigest()[:16]
         self.reference_subjects, self.probe_subjects = np.split(subjects, split)
         self.once = names.size == len(reference.ids) == len(probe.ids)
         self.reference_order, self.probe_order = np.argsort(self._reference_places), np.argsort(self._probe_places)
@@ -67,11 +70,6 @@ class PairSpace:
         everything = len(self.reference_subjects) * len(self.probe_subjects) - int((self.twins >= 0).sum())
         sides = 2 if self.once else 1
         return genuine // sides, (everything - genuine) // sides
-
-    @property
-    def people(self) -> int:
-        """How many there are on both sides together."""
-        return int(max(self.reference_subjects.max(), self.probe_subjects.max())) + 1
 
     def weighted_impostors(self, weights: np.ndarray) -> float:
         """The weight of all impostor pairs, each the product of its two people's. weights: float64 [people]."""

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from occframe.component import BuildContext
-from occframe.evaluation.bootstrap import WeightedFolds, WeightedPairs, draws, intervals
+from occframe.evaluation.bootstrap import WeightedFolds, WeightedPairs, intervals
 from occframe.evaluation.configs import VerificationConfig
 from occframe.evaluation.drawing import draw_pairs
 from occframe.evaluation.groups import columns_of
@@ -140,8 +140,12 @@ class Verification:
         everybody = figures(np.ones(trial.space.people))
         # Where impostors were sampled, what the sample says of everybody is a little off, and the rounds with it.
         bias = {name: metrics[name] - value for name, value in everybody.items() if name in metrics}
-        drawn = draws(trial.space.people, rounds=rounds, seed=self.config.seed)
-        return intervals({name: figures_[name] + bias[name] for name in bias} for figures_ in map(figures, drawn))
+
+        def unbiased(drawn: np.ndarray) -> dict[str, float]:
+            found = figures(drawn)
+            return {name: found[name] + shift for name, shift in bias.items()}
+
+        return intervals(trial.space, unbiased, rounds=rounds, seed=self.config.seed)
 
     def _groups(self, trial: _Trial, points: dict[float, OperatingPoint]) -> Iterator[Group]:
         genuine, impostor = trial.scores.genuine, trial.scores.impostor
