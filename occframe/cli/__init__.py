@@ -22,6 +22,7 @@ COMMANDS = {
     "schema": ("occframe.cli.schema:schema", "Print the JSON Schema of pipeline files, for editors."),
     "plugins": ("occframe.cli.plugins:plugins", "List plugins and the components they provide."),
     "data": ("occframe.cli.data:data", "Convert and inspect data sets of faces."),
+    "gallery": ("occframe.cli.gallery:gallery", "Keep, change, check and search embeddings."),
     "bench": ("occframe.cli.bench:bench", "Compare systems on data sets and protocols."),
     "export": ("occframe.cli.export:export", "Write a trained model as ONNX or safetensors."),
     "doctor": ("occframe.cli.doctor:doctor", "Check this machine and installation, with remedies."),
