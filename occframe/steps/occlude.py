@@ -163,7 +163,7 @@ class _Occluding:
             }
             for name in self._parts:
                 alpha = occluded.parts.get(name)
-                extra[f"mask_{name}"] = None if alpha is None else _png(alpha[at, 0])
+                extra[f"mask_{name}"] = None if alpha is None or not alpha[at].any() else _png(alpha[at, 0])
             for region in _REGIONS:
                 share = float(fractions[region][at]) if fractions else float("nan")
                 extra[f"hidden_{region}"] = None if share != share else share

@@ -49,10 +49,12 @@ class Canvas:
         top, left, bottom, right = (per_image(side) for side in boxes.unbind(1))
         own = (self.y >= top) & (self.y < bottom) & ((self.x >= left) & (self.x < right))
         self.fade = per_image(opacity) * own
+        self._boxes = boxes
         shape = self.light[:, 0].shape
         self.alpha = torch.zeros(shape, device=device)
         self.parts: dict[str, Tensor] = {}
         self.grainy = True  # False for what was put in after the photograph was taken
+        self.softens = False  # True for thin and dark things, whose edges betray pictures that were never resampled
 
     @cached_property
     def frame(self) -> FaceFrame:
@@ -137,9 +139,31 @@ class Canvas:
         before = self.parts.get(part)
         self.parts[part] = alpha if before is None else before + alpha * (1 - before)
 
+    def _softened(self, values: Tensor) -> Tensor:
+        """Edges of what was painted, smoothed as resampling and JPEG smooth a photograph's: in pixel values, not light,
+        as that happens after the exposure. Widens ``alpha`` by up to a pixel."""
+        weight = ((self.params["edge"] - 0.8) * 0.3).clamp(0, 0.25)[:, None, None, None]
+        both = F.pad(torch.cat([values, self.alpha[:, None]], dim=1), (1, 1, 1, 1), mode="replicate")
+        for dim in (2, 3):
+            size = both.shape[dim] - 2
+            before, at, after = (both.narrow(dim, first, size) for first in range(3))
+            both = at + (before + after - at * 2) * weight
+        # What lies at the border of an image's own box would see what the window happens to hold beyond it.
+        height, width = self.images.shape[2:]
+        top, left, bottom, right = (per_image(side) for side in self._boxes.unbind(1))
+        rows = ((self.y > top) | (top == 0)) & ((self.y < bottom - 1) | (bottom == height))
+        columns = ((self.x > left) | (left == 0)) & ((self.x < right - 1) | (right == width))
+        inner = (rows & columns) & (self.fade > 0)
+        spread = both[:, 3] * inner
+        where = ((spread - self.alpha).abs() * 8).clamp(0, 1) * inner
+        self.alpha = self.alpha.maximum(spread).clamp(max=1)
+        return values + (both[:, :3] - values) * where[:, None]
+
     def finished(self) -> Tensor:
         """Pixel values 0..1, [b, 3, h, w]: grain is added where the photograph's own is covered."""
         values = self.light.clamp(0, 1).sqrt()
+        if self.softens:
+            values = self._softened(values)
         if self.grainy:
             grain = self.texture("soft grain", self.x, self.y)
             values = values + (grain * self.alpha * per_image(self.params["grain"]))[:, None]

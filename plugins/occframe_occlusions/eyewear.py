@@ -22,9 +22,10 @@ _METAL_MM = 2.2  # rims up to here are metal wire
 
 # Linear reflectances of frames. Plastic: blacks and browns are worn most, so they stand here most.
 _PLASTIC = (
-    (0.012, 0.012, 0.013), (0.012, 0.012, 0.013), (0.012, 0.012, 0.013), (0.01, 0.01, 0.01), (0.008, 0.007, 0.007),
-    (0.02, 0.018, 0.018), (0.03, 0.03, 0.033), (0.05, 0.02, 0.01), (0.03, 0.014, 0.008), (0.025, 0.012, 0.01),
-    (0.10, 0.045, 0.018), (0.14, 0.07, 0.03), (0.16, 0.012, 0.014), (0.015, 0.03, 0.11), (0.30, 0.27, 0.24),
+    (0.006, 0.006, 0.007), (0.006, 0.006, 0.007), (0.004, 0.004, 0.004), (0.004, 0.004, 0.004), (0.008, 0.007, 0.007),
+    (0.01, 0.009, 0.009), (0.012, 0.012, 0.013), (0.003, 0.003, 0.003), (0.02, 0.018, 0.018), (0.03, 0.014, 0.008),
+    (0.02, 0.008, 0.005), (0.025, 0.012, 0.01), (0.05, 0.02, 0.01), (0.10, 0.045, 0.018), (0.14, 0.07, 0.03),
+    (0.14, 0.012, 0.014), (0.015, 0.02, 0.06), (0.30, 0.27, 0.24),
 )  # fmt: skip
 _METAL = (
     (0.22, 0.22, 0.23), (0.14, 0.14, 0.15), (0.30, 0.20, 0.09), (0.16, 0.09, 0.045), (0.05, 0.05, 0.055),
@@ -42,12 +43,15 @@ _SKIN_SHADOW = (0.34, 0.22, 0.18)  # light bounces within skin, so that its shad
 
 class Eyewear(Painted):
     name = "glasses"
-    version = 1
+    version = 2
+    softens = True
     parts: ClassVar[tuple[str, ...]] = ("frame", "lens", "shadow")
     # Half a lens wide in face units, how much taller than drawn. Set by the mean of 371 real wearers.
-    half_width: ClassVar[tuple[float, float]] = (0.7, 0.87)
-    aspect: ClassVar[tuple[float, float]] = (0.92, 1.28)
-    gap: ClassVar[tuple[float, float]] = (0.2, 0.35)  # from the middle to a lens
+    half_width: ClassVar[tuple[float, float]] = (0.65, 0.82)
+    aspect: ClassVar[tuple[float, float]] = (0.88, 1.22)
+    gap: ClassVar[tuple[float, float]] = (0.18, 0.33)  # from the middle to a lens
+    slide: ClassVar[tuple[float, float]] = (0.0, 0.29)  # of the lenses' middle below the eyes
+    bold_bridge: ClassVar[tuple[float, float]] = (1.0, 2.0)
 
     def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
         severity = params["severity"]
@@ -66,8 +70,8 @@ class Eyewear(Painted):
             "half": half,
             "aspect": draws.between(*self.aspect),
             "gap": draws.between(*self.gap),
-            "slant": draws.between(0.05, 0.34),
-            "slide": draws.between(0.0, 0.24),
+            "slant": draws.between(0.03, 0.22),
+            "slide": draws.between(*self.slide),
             "tilt": draws.signed(0.035),
             "metal": metal,
             "rim": rims * thick[:, None],
@@ -76,7 +80,12 @@ class Eyewear(Painted):
             "clear_frame": draws.chance(0.06) * (1 - metal),
             "mottled": draws.chance(0.3) * (1 - metal),
             "bridge": torch.stack(
-                [draws.between(-0.4, 0.06), draws.between(0.02, 0.14), draws.between(0.75, 1.1)], dim=1
+                [
+                    draws.between(-0.5, 0.2),
+                    draws.between(0.02, 0.14),
+                    draws.between(*self.bold_bridge) * (1 - metal * 0.35),
+                ],
+                dim=1,
             ),
             "double_bridge": draws.chance(0.7) * (shape == FRAME_SHAPES.index("aviator")) * metal,
             "temple": torch.stack([draws.between(0.15, 0.75), draws.between(0.05, 0.28), draws.between(0.7, 1.2)], 1),
@@ -90,8 +99,8 @@ class Eyewear(Painted):
         kind = draws.named(self.config.lenses, _LENSES)
         tint = draws.row(_TINTS, draws.whole(len(_TINTS)))
         # How dense the tint is at the top and at the bottom: light through is 1 - density (1 - tint), then its depth.
-        usual = draws.row([(0.03, 0.03), (0.55, 0.5), (0.98, 0.55), (0.05, 0.05), (1.0, 0.99), (0.98, 0.98)], kind)
-        depth = draws.row([(0.0,), (0.1,), (0.8,), (0.0,), (0.965,), (0.93,)], kind)[:, 0]
+        usual = draws.row([(0.06, 0.06), (0.5, 0.45), (0.99, 0.72), (0.07, 0.07), (1.0, 0.99), (0.99, 0.99)], kind)
+        depth = draws.row([(0.0,), (0.1,), (0.85,), (0.0,), (0.985,), (0.96,)], kind)[:, 0]
         # Severity makes half-dense lenses denser or clearer; black stays black.
         more = (severity - 0.5) * 0.8
         density = usual + more[:, None] * usual * (1 - usual)
@@ -99,7 +108,8 @@ class Eyewear(Painted):
         deep = tint * (1 - depth[:, None])
         glare = draws.row([(0.07,), (0.09,), (0.05,), (0.32,), (0.018,), (0.06,)], kind)[:, 0]
         shown = draws.chance(draws.row([(0.35,), (0.4,), (0.5,), (1.0,), (0.6,), (0.8,)], kind)[:, 0])
-        mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.15, 0.5)
+        mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.08, 0.4)
+        backs = draws.row([(0.0,), (0.25,), (0.6,), (0.0,), (1.0,), (1.0,)], kind)[:, 0]
         strength = (draws.between(-1.0, 0.55) * self.config.refraction * 0.09) * (kind != _LENSES.index("dark"))
         return {
             "through_top": 1 - density[:, :1] * (1 - deep),
@@ -110,13 +120,20 @@ class Eyewear(Painted):
             "glare_tint": draws.row([(1, 1, 1), (1, 1, 1), (0.75, 1.0, 0.85), (0.8, 0.85, 1.0)], draws.whole(4)),
             "mirror": mirror,
             "mirror_tint": draws.row(_MIRRORS, draws.whole(len(_MIRRORS))),
+            # What dark lenses mirror: a sky and things below it, and lamps.
+            "scene": backs * draws.unit() * draws.between(0.0, 0.07),
+            "lamp": torch.stack(
+                [draws.signed(0.9), draws.between(-0.75, 0.2), draws.signed(0.3), draws.signed(1.0)], 1
+            ),
+            "lamp_size": torch.stack([draws.between(0.12, 0.7), draws.between(0.1, 0.35)], 1),
+            "lamp_light": backs * draws.chance(0.75) * draws.unit() * draws.between(0.1, 0.9),
             # Positive: what is behind looks smaller, as through the lenses of the short-sighted.
             "bend": -strength,
         }
 
     def _shadow(self, draws: Draws) -> Params:
         return {
-            "shadow": draws.between(0.25, 0.95) * self.config.shadow,
+            "shadow": draws.between(0.35, 1.0) * self.config.shadow,
             "shadow_shift": torch.stack([draws.signed(0.16), draws.between(0.05, 0.24)], 1),
             "shadow_soft": draws.between(0.08, 0.26),
         }
@@ -214,12 +231,28 @@ class Eyewear(Painted):
         through = seen * passed
         through = through + (white - through) * glare[:, None]
         clear = (passed[:, 0] * 0.3 + passed[:, 1] * 0.6 + passed[:, 2] * 0.1) * (1 - glare)
+        if canvas.needs(params["scene"], params["lamp_light"]):
+            mirrored = self._mirrored(canvas, params, x * side, y, side) * fade(edge, -0.1, 0.0)
+            through = through + (white - through) * mirrored[:, None]
+            clear = clear * (1 - mirrored)
         if canvas.needs(params["mirror"]):
             horizon = smooth((canvas.texture("waves", x * side * 9, y * 4) * 0.3 - y) * 0.9 + 0.45)
             mirror = per_image(params["mirror"]) * (0.1 + 0.9 * horizon)
             through = through + (canvas.lit(params["mirror_tint"]) - through) * mirror[:, None]
             clear = clear * (1 - mirror)
         canvas.through("lens", where, through, 1 - clear)
+
+    def _mirrored(self, canvas: Canvas, params: Params, x: Tensor, y: Tensor, side: Tensor) -> Tensor:
+        """Share of the light that a convex lens mirrors. x: to the picture's right in both, which see one scene."""
+        bumps = canvas.texture("waves", x * 13 + 40, y * 9)
+        sky = smooth(0.35 - y * 0.7 + bumps * 0.7) * (1 - x * x * 0.35).clamp(0.3, 1)
+        at_x, at_y, apart, uneven = (per_image(value) for value in params["lamp"].unbind(1))
+        wide, tall = (per_image(value) for value in params["lamp_size"].unbind(1))
+        # Lenses lean against each other: what one shows in its middle the other one shows beside it, or not as bright.
+        far_x, far_y = (x - at_x - apart * side) / wide, (y - at_y + bumps * 0.1) / tall
+        bright = per_image(params["lamp_light"]) * (0.7 + 0.3 * uneven * side)
+        lamp = fade(far_x * far_x + far_y * far_y, -0.1, 1.6) * bright
+        return (sky * per_image(params["scene"]) + lamp).clamp(0, 0.95)
 
     def _paint_frame(
         self,
@@ -265,7 +298,7 @@ class Eyewear(Painted):
         across = edge / rim.clamp(min=0.04)
         flank = fade((across - 0.62).abs(), 0.0, 0.4) * (0.55 - 0.45 * y).clamp(0, 1)
         spark = canvas.texture("waves", u * 22, v * 22) * 0.5 + 0.5
-        shine = flank * spark * spark * per_image(params["gloss"]) * (0.03 + 0.16 * metal)
+        shine = flank * spark * spark * per_image(params["gloss"]) * (0.012 + 0.16 * metal)
         surface = 1 + metal * (spark - 0.5) * 0.9
         if canvas.needs(params["mottled"]):
             surface = surface + canvas.texture("clouds", u * 70, v * 70) * per_image(params["mottled"]) * 0.9
@@ -282,9 +315,11 @@ class Eyewear(Painted):
 
 class Sunglasses(Eyewear):
     name = "sunglasses"
-    half_width = (0.82, 0.98)
-    aspect = (1.0, 1.35)
-    gap = (0.12, 0.28)
+    half_width = (0.74, 0.9)
+    aspect = (0.86, 1.2)
+    gap = (0.1, 0.25)
+    slide = (0.0, 0.2)
+    bold_bridge = (1.2, 2.4)
 
 
 def glasses(config: EyewearConfig, context: BuildContext) -> Eyewear:

@@ -34,6 +34,7 @@ class Painted:
     version: int | str = 1  # of its pictures: another one wherever the same parameters look different
     parts: ClassVar[tuple[str, ...]]
     fades: ClassVar[bool] = True  # becomes transparent on the last way to severity 0, as it does not shrink to nothing
+    softens: ClassVar[bool] = False  # see ``Canvas.softens``
     everywhere: ClassVar[bool] = False  # may paint any pixel of the picture, wherever the face is
 
     def __init__(self, config: OcclusionConfig) -> None:
@@ -95,6 +96,7 @@ class Painted:
             some = {name: value[here] for name, value in known.items()}
             opacity = (some["severity"] * 10).clamp(0, 1) if self.fades else torch.ones_like(some["severity"])
             canvas = Canvas(images[order[here]], boxes[here], window, opacity, some)
+            canvas.softens = self.softens
             self.paint(canvas, some)
             finished = canvas.finished()
             if images.dtype == torch.uint8:

@@ -135,3 +135,10 @@ def test_plugin_generators_without_parts_or_version_do(tmp_path: Path, monkeypat
         tmp_path / "choice", occlusion={"use": "choice", "of": [{"occlusion": "scarf"}, {"occlusion": "erasing"}]}
     )
     assert "1" in outcome.outputs[""]["recipe"]["generator_version"]
+
+
+def test_a_choice_writes_the_parts_of_what_was_chosen(tmp_path: Path) -> None:
+    run(tmp_path, occlusion={"use": "choice", "of": [{"occlusion": "scarf"}, {"occlusion": "hat"}], "severity": 0.7})
+    rows = pq.read_table(tmp_path / "faces.parquet").to_pylist()
+    worn = [(row["mask_scarf"] is not None, row["mask_hat"] is not None) for row in rows]
+    assert set(worn) == {(True, False), (False, True)}
