@@ -30,7 +30,7 @@ from occframe.gallery.verification import check_gallery
 from occframe.types import ImageSpec
 
 DIM = 32
-CHANGES = 16
+CHANGES = 12
 #: What belongs into the folder beside the parts; the last one is not ours, and nobody may remove it.
 BESIDE = {"manifest.json", "manifest.lock", "writers.lock", "notes.txt"}
 
@@ -92,15 +92,14 @@ def draw_changes(seed: int) -> tuple[list[Change], list[Rows]]:
     return changes, states
 
 
-def run_and_kill(url: str, changes: list[Change], seconds: float) -> int:
-    """Fork, change the gallery there, and kill after ``seconds``. Returns how many changes were known to be done."""
+def run_and_kill(url: str, changes: list[Change], after: int, seconds: float) -> int:
+    """Fork, change the gallery there, and kill ``seconds`` after so many changes. Returns how many were surely done."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
             gallery = Gallery.open(url)
-            os.write(writing, b"!")
             for change in changes:
                 change.on_gallery(gallery)
                 os.write(writing, b".")
@@ -111,12 +110,13 @@ def run_and_kill(url: str, changes: list[Change], seconds: float) -> int:
             os._exit(1)
     os.close(writing)
     try:
-        os.read(reading, 1)  # it has started
+        done = 0
+        while done < after and (got := os.read(reading, after - done)):
+            done += len(got)
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "the process failed before it was killed"
-        done = 0
         while got := os.read(reading, 4096):
             done += len(got)
         return done
@@ -124,13 +124,13 @@ def run_and_kill(url: str, changes: list[Change], seconds: float) -> int:
         os.close(reading)
 
 
-def kill_once(folder: Path, seed: int, seconds: float) -> tuple[int, int, str]:
+def kill_once(folder: Path, seed: int, after: int, seconds: float) -> tuple[int, int, str]:
     """One kill and all checks, which raise AssertionError. Returns changes done, files of garbage, and what was cut."""
     url = str(folder)
     Gallery.create(url, GallerySchema(dim=DIM, model_fingerprint="m", image_spec=ImageSpec()))
     (folder / "notes.txt").write_text("not ours")
     changes, states = draw_changes(seed)
-    done = run_and_kill(url, changes, seconds)
+    done = run_and_kill(url, changes, after, seconds)
     cut = changes[done].kind if done < len(changes) else "nothing"
     rows = check(folder, states[done : done + 2])
     garbage = len(check_gallery(url, repair=True).removed)
@@ -209,13 +209,15 @@ def time_of_all(folder: Path, seed: int) -> float:
 
 def kill_often(folder: Path, kills: int, seed: int) -> dict[str, object]:
     """Raises AssertionError, with the folder left behind, at the first promise that does not hold."""
-    span = min(time_of_all(folder / f"whole-{number}", seed + number) for number in range(2))
+    # Of one change, and a little more: an instant in its middle or shortly after it.
+    span = 1.2 * min(time_of_all(folder / f"whole-{number}", seed + number) for number in range(3)) / CHANGES
     random = np.random.default_rng(seed)
     cuts: Counter[str] = Counter()
     done, dirty = 0, 0
     for number in range(kills):
         place = folder / f"kill-{number}"
-        finished, garbage, cut = kill_once(place, seed + number, float(random.uniform(0, span)))
+        after, seconds = int(random.integers(CHANGES)), float(random.uniform(0, span))
+        finished, garbage, cut = kill_once(place, seed + number, after, seconds)
         cuts[cut] += 1
         done += finished
         dirty += garbage > 0

@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,84 +18,88 @@ from occframe.gallery.publishing import LOCK, flocked, read_manifest
 from occframe.gallery.snapshot import Snapshot
 from occframe.storage import filesystem, join, local_path, read_bytes
 
-#: Indexes lie in folders of their own in here; each has an ``index.json`` whose ``details.snapshot`` is a ``Snapshot``.
+#: Indexes lie in folders of their own in here. Each has a header, whose ``details.snapshot`` is a ``Snapshot`` and
+#: whose ``folder`` is the one of its builds that counts.
 INDEXES = "index"
 INDEX_HEADER = "index.json"
 #: Only names that we give are ever garbage: a gallery may share its folder with anything.
 _PART = re.compile(r"part-[A-Za-z0-9-]+\.parquet")
 _ASIDE = re.compile(r"\.(part-[A-Za-z0-9-]+\.parquet|manifest\.json)\.[0-9]+\.tmp")
-#: Where no lock tells a writer at work from a killed one, a part this young may be about to be published.
+_BUILD = re.compile(r"build-[0-9a-f]+")
+#: Where no lock tells a writer at work from a killed one, what is this young may be about to be published.
 GRACE = timedelta(days=1)
 
 
-def find_garbage(url: str, manifest: Manifest) -> list[str]:
-    """Names of files and folders in ``url``, ascending. Those of writers still at work are among them."""
+@dataclass(frozen=True)
+class Garbage:
+    """name: of a file or folder in the gallery's. unfinished: somebody may be at work on it and publish it yet."""
+
+    name: str
+    unfinished: bool
+
+
+def find_garbage(url: str, manifest: Manifest) -> list[Garbage]:
+    """By name. What writers are at work on is among it."""
     named = {part.file for part in manifest.parts}
-    files = [name for name, _ in _listed(url) if _PART.fullmatch(name) or _ASIDE.fullmatch(name)]
-    return sorted(set(files) - named) + [f"{INDEXES}/{name}" for name in stale_indexes(url, manifest)]
+    files = sorted(entry for entry in _listed(url) if _PART.fullmatch(entry) or _ASIDE.fullmatch(entry))
+    found = [Garbage(name, unfinished=True) for name in files if name not in named]
+    hashes = {part.sha256 for part in manifest.parts}
+    for index in sorted(_listed(join(url, INDEXES))):
+        found += _of_index(join(url, INDEXES, index), f"{INDEXES}/{index}", hashes)
+    return found
+
+
+def _of_index(url: str, name: str, parts: set[str]) -> list[Garbage]:
+    try:
+        header = json.loads(read_bytes(join(url, INDEX_HEADER)))
+        snapshot = Snapshot.model_validate(header["details"]["snapshot"])
+        published = header.get("folder")
+    except (FileNotFoundError, NotADirectoryError):
+        return [Garbage(name, unfinished=True)]
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
+        return [Garbage(name, unfinished=False)]
+    if not {part.sha256 for part in snapshot.parts} <= parts:
+        return [Garbage(name, unfinished=False)]
+    builds = sorted(entry for entry in _listed(url) if _BUILD.fullmatch(entry) and entry != published)
+    return [Garbage(f"{name}/{build}", unfinished=True) for build in builds]
 
 
 def remove_garbage(url: str, grace: timedelta = GRACE) -> tuple[list[str], list[str]]:
     """Remove it. Returns the names of what is gone, and of what stays because a writer may be about to publish it.
 
-    grace: how old a file must be on a remote store; on a local disk a lock tells.
+    grace: how old that must be on a remote store; on a local disk a lock tells.
     """
     with _no_writer(url) as alone:
-        manifest = read_manifest(url)
         fs, root = filesystem(url)
-        ages = dict(_listed(url))
         gone, left = [], []
-        for name in find_garbage(url, manifest):
-            if name.startswith(INDEXES):
-                fs.rm(f"{root.rstrip('/')}/{name}", recursive=True)
-                gone.append(name)
-            elif alone if alone is not None else datetime.now(UTC) - _aware(ages[name]) >= grace:
-                fs.rm_file(f"{root.rstrip('/')}/{name}")
-                gone.append(name)
+        for found in find_garbage(url, read_manifest(url)):
+            path = f"{root.rstrip('/')}/{found.name}"
+            if not found.unfinished or (_age(fs, path) >= grace if alone is None else alone):
+                fs.rm(path, recursive=True)
+                gone.append(found.name)
             else:
-                left.append(name)
+                left.append(found.name)
     return gone, left
 
 
-def stale_indexes(url: str, manifest: Manifest) -> list[str]:
-    """Names of the indexes that hold rows of parts that are gone, or whose header says nothing we understand."""
-    parts = {part.sha256 for part in manifest.parts}
-    fs, path = filesystem(join(url, INDEXES))
-    try:
-        fs.invalidate_cache(path)
-        folders = [entry["name"].rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=True)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    stale = []
-    for name in sorted(folders):
-        try:
-            header = json.loads(read_bytes(join(url, INDEXES, name, INDEX_HEADER)))
-            snapshot = Snapshot.model_validate(header["details"]["snapshot"])
-        except (OSError, ValueError, KeyError, TypeError, ValidationError):
-            stale.append(name)
-            continue
-        if not {part.sha256 for part in snapshot.parts} <= parts:
-            stale.append(name)
-    return stale
-
-
-def _listed(url: str) -> Iterator[tuple[str, datetime | float | None]]:
-    """Names of the files in ``url``, and when each was written."""
+def _listed(url: str) -> list[str]:
+    """Names of the files and folders in ``url``."""
     fs, root = filesystem(url)
     fs.invalidate_cache(root)
-    for entry in fs.ls(root, detail=True):
-        if entry["type"] == "file":
-            keys = ("LastModified", "mtime", "updated", "created")
-            yield entry["name"].rpartition("/")[2], next((entry[key] for key in keys if key in entry), None)
+    try:
+        return [name.rstrip("/").rpartition("/")[2] for name in fs.ls(root, detail=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
-def _aware(moment: datetime | float | None) -> datetime:
-    """A store that does not say when it wrote a file is taken to have written it now."""
-    if moment is None:
-        return datetime.now(UTC)
-    if not isinstance(moment, datetime):
-        return datetime.fromtimestamp(moment, UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _age(fs: Any, path: str) -> timedelta:
+    """Since something was last written to a file, or to any in a folder; 0 where the store does not say."""
+    entries = fs.find(path, detail=True).values()
+    moments = [entry.get("LastModified") or entry.get("updated") or entry.get("created") for entry in entries]
+    if not all(isinstance(moment, datetime) for moment in moments):
+        return timedelta(0)
+    aware = [moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments]
+    return datetime.now(UTC) - max(aware, default=datetime.now(UTC))
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from occframe.component import BuildContext, Config, MatcherBlock
 from occframe.errors import OccframeError, first_line
 from occframe.gallery.garbage import INDEX_HEADER, INDEXES
 from occframe.gallery.manifest import Part
+from occframe.gallery.part_file import unpublished
 from occframe.gallery.prefetch import prefetch
 from occframe.gallery.snapshot import Snapshot
 from occframe.gallery.store import Gallery
@@ -250,7 +251,6 @@ def publish_index(
     """
     home = join(gallery.url, INDEXES, name)
     folder = f"build-{uuid.uuid4().hex[:12]}"
-    make_dirs(join(home, folder))
     record = IndexRecord(
         folder=folder,
         details=IndexDetails(
@@ -260,8 +260,10 @@ def publish_index(
             trained_on=trained_on,
         ),
     )
-    matcher.save(join(home, folder))
-    write_record(gallery.url, name, record)
+    with unpublished(gallery.url):
+        make_dirs(join(home, folder))
+        matcher.save(join(home, folder))
+        write_record(gallery.url, name, record)
     for other in _builds(home):
         if other != folder:
             _remove_folder(join(home, other))

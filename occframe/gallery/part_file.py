@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -15,8 +16,20 @@ from occframe.gallery.manifest import GallerySchema, Part
 from occframe.gallery.publishing import flocked
 from occframe.storage import create_file, filesystem, join, local_path
 
-#: Held by who has a part that no manifest names yet, so that it is not taken for garbage.
 WRITERS_LOCK = "writers.lock"
+
+
+@contextmanager
+def unpublished(url: str) -> Iterator[None]:
+    """What is written to the gallery's folder in here is published before it ends: no repair takes it for garbage.
+
+    Remote stores have no such lock; there a repair leaves what is young.
+    """
+    folder = local_path(url)
+    with ExitStack() as held:
+        if folder is not None:
+            held.enter_context(flocked(folder / WRITERS_LOCK, shared=True))
+        yield
 
 
 class NewPart:
@@ -27,9 +40,7 @@ class NewPart:
         self._name = f"part-{number:06}-{uuid.uuid4().hex[:8]}.parquet"
         self._url = url
         self._claim = ExitStack()
-        folder = local_path(url)
-        if folder is not None:
-            self._claim.enter_context(flocked(folder / WRITERS_LOCK, shared=True))
+        self._claim.enter_context(unpublished(url))
         self._stack = ExitStack()
         try:
             self._file = _HashingFile(self._stack.enter_context(create_file(join(url, self._name))))

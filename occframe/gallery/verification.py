@@ -56,7 +56,7 @@ def check_gallery(
     twice = _repeated(pa.chunked_array(ids, pa.large_string()))
     if twice:
         problems.append(f"the id `{twice}` occurs more than once in {url}")
-    garbage = find_garbage(url, manifest)
+    garbage = [found.name for found in find_garbage(url, manifest)]
     removed = remove_garbage(url, grace)[0] if repair and garbage else []
     return Verified(manifest.count, tuple(problems), tuple(garbage), tuple(removed))
 

@@ -21,6 +21,7 @@ from occframe.gallery import Gallery, GallerySchema, GalleryWriter
 from occframe.gallery.compaction import compact, units
 from occframe.gallery.manifest import Part
 from occframe.gallery.pages import find_runs
+from occframe.gallery.part_file import unpublished
 from occframe.gallery.snapshot import Snapshot
 from occframe.gallery.verification import check_gallery
 from occframe.types import ImageSpec
@@ -386,13 +387,20 @@ def test_an_index_goes_with_the_parts_it_was_built_of(folder: Path) -> None:
         (folder / "index" / name / "vectors-0.bin").write_bytes(b"codes")
         (folder / "index" / name / "index.json").write_text(json.dumps(header))
 
-    keep_index("good", {"details": {"snapshot": gallery.snapshot.model_dump(mode="json")}})
+    keep_index("good", {"folder": "build-1", "details": {"snapshot": gallery.snapshot.model_dump(mode="json")}})
+    (folder / "index" / "good" / "build-1").mkdir()
     add(gallery, ["q"])
     assert check_gallery(str(folder)).garbage == ()
     keep_index("strange", {"details": {}})
-    assert check_gallery(str(folder)).garbage == ("index/strange",)
+    (folder / "index" / "good" / "build-0").mkdir()
+    (folder / "index" / "begun" / "build-2").mkdir(parents=True)
+    unfinished = ("index/begun", "index/good/build-0")
+    assert check_gallery(str(folder)).garbage == (*unfinished, "index/strange")
+    with unpublished(str(folder)):
+        assert check_gallery(str(folder), repair=True).removed == ("index/strange",)
+    assert check_gallery(str(folder), repair=True).removed == unfinished
     gallery.delete(["p3"])
-    assert set(gallery.compact().dropped) == {"index/good", "index/strange"}
+    assert gallery.compact().dropped == ("index/good",)
     assert list((folder / "index").iterdir()) == []
 
 
