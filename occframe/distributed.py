@@ -42,11 +42,14 @@ class Ranks:
         return self.rank == 0
 
 
+ALONE = Ranks()
+
+
 def ranks() -> Ranks:
     """As torchrun says in the environment; the only one where it says nothing."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if any(name not in os.environ for name in names):
-        return Ranks()
+        return ALONE
     rank, count, local = (int(os.environ[name]) for name in names)
     return Ranks(rank, count, local)
 
@@ -90,20 +93,15 @@ def tell(value: T | None) -> T | None:
 
 def gather(value: T) -> list[T]:
     """What every process gives, in every process, by rank."""
-    which = ranks()
-    if not which.several:
-        return [value]
     import torch.distributed as dist
 
-    held: list[Any] = [None] * which.count
+    held: list[Any] = [None] * ranks().count
     dist.all_gather_object(held, value, group=_control)
     return held
 
 
 def highest(value: int) -> int:
     """The highest of what the processes give, in each."""
-    if not ranks().several:
-        return value
     import torch
     import torch.distributed as dist
 
@@ -114,10 +112,7 @@ def highest(value: int) -> int:
 
 def mean(values: Tensor) -> Tensor:
     """Elementwise over the processes, in place. values: on the device of the training."""
-    which = ranks()
-    if which.several:
-        import torch.distributed as dist
+    import torch.distributed as dist
 
-        dist.all_reduce(values)
-        values /= which.count
-    return values
+    dist.all_reduce(values)
+    return values.div_(ranks().count)

@@ -41,6 +41,12 @@ class _Bar:
         self._bar.update(self._task, text=text)  # type: ignore[arg-type]
 
 
+class _Nothing:
+    def advance(self, amount: int = 1) -> None: ...
+
+    def describe(self, text: str) -> None: ...
+
+
 class _Lines:
     def __init__(self, stream: TextIO, description: str, total: int | None, unit: str) -> None:
         self._stream, self._description, self._total, self._unit = stream, description, total, unit
@@ -75,8 +81,16 @@ class _Lines:
 
 
 @contextmanager
-def show_progress(description: str, total: int | None, unit: str, *, console: Console) -> Iterator[_Bar | _Lines]:
-    """description: what is being done. total: how many, None where unknown. unit: what is counted, plural."""
+def show_progress(
+    description: str, total: int | None, unit: str, *, console: Console
+) -> Iterator[_Bar | _Lines | _Nothing]:
+    """description: what is being done. total: how many, None where unknown. unit: what is counted, plural.
+
+    Nothing on a quiet console.
+    """
+    if console.quiet:
+        yield _Nothing()
+        return
     if console.is_terminal:
         columns = (
             TextColumn("  {task.description}"),

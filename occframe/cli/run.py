@@ -72,7 +72,8 @@ def _start(processes: int) -> None:
     command = [*host, "-m", "occframe", *sys.argv[1:]]
     # One thread each by default, says torchrun; cores divided is what a user means.
     threads = str(max(1, usable_cores() // processes))
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    # torch's warnings in C++ advise its own developers.
+    environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ
     with subprocess.Popen(command, env=environment) as running:
         while True:
             try:

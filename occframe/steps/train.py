@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from occframe.component import BackboneBlock, DataRef, FileRef, LossBlock, ModelRef, OcclusionBlock
+from occframe.distributed import Ranks, ranks
 from occframe.errors import OccframeError, first_line
 from occframe.machine import default_threads, keep_freed_memory
 from occframe.precision import Precision
@@ -77,6 +78,8 @@ class TrainConfig(StepConfig):
 
 
 class TrainStep:
+    joint = True  # every process of a run takes its part of each batch
+
     def run(self, context: StepContext) -> StepOutcome:
         import torch
 
@@ -86,6 +89,7 @@ class TrainStep:
         from occframe.storage import join
 
         config: TrainConfig = context.config
+        together = ranks()
         if context.device.startswith("cpu"):
             keep_freed_memory()
         faces = context.dataset(config.data)
@@ -97,10 +101,14 @@ class TrainStep:
         devices = [context.device] if torch.device(context.device).type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(derive_seed(context.seed, "train"))
-            training = _assemble(context, faces, classes, batch_size, quarantine)
+            training = _assemble(context, faces, classes, batch_size, quarantine, together)
+            if not together.is_main:  # the networks are alike; what training draws, dropout for one, is not
+                torch.manual_seed(derive_seed(context.seed, "train", together.rank))
             if done := training.resume():
                 context.note(f"went on from the checkpoint of step {done} of {training.total_steps}")
             _run(context, training, batch_size)
+        if not together.is_main:
+            return StepOutcome()
         figures = training.journal.last["epoch"]
         losses = {name: figures[name] for name in training.update.columns if name in figures}
         whole = training.journal.whole
@@ -135,9 +143,16 @@ def _classes(faces: Dataset, name: str) -> list[str]:
 
 
 def _assemble(
-    context: StepContext, faces: Dataset, classes: Sequence[str], batch_size: int, quarantine: Quarantine
+    context: StepContext,
+    faces: Dataset,
+    classes: Sequence[str],
+    batch_size: int,
+    quarantine: Quarantine,
+    together: Ranks,
 ) -> Training[GradientStep]:
     """Everything built, checked against each other and on the device, nothing trained yet."""
+    import torch
+
     from occframe.data import FaceLoader
     from occframe.models import begin_from, load_model
     from occframe.precision import resolve_precision
@@ -145,7 +160,7 @@ def _assemble(
     from occframe.training.checkpoint import Checkpoints
     from occframe.training.journal import Journal
     from occframe.training.loop import Plan, Training
-    from occframe.training.metrics import MetricsLog
+    from occframe.training.metrics import MetricsLog, NoLog
     from occframe.training.needs import check_needs
     from occframe.training.optimisers import build_optimiser
     from occframe.training.parts import apply_parts
@@ -182,7 +197,7 @@ def _assemble(
         height=backbone.image_spec.height,
         width=backbone.image_spec.width,
         batch_size=batch_size,
-        threads=config.threads or default_threads(),
+        threads=config.threads or max(1, default_threads() // together.count),
         seed=context.seed,
         shuffle=True,
         flip=config.flip,
@@ -193,24 +208,23 @@ def _assemble(
         classes=classes,
         drop_last=True,
         quarantine=quarantine,
+        share=(together.rank, together.count),
     )
 
     precision = resolve_precision(config.precision, device)
     recogniser = Recogniser(
         backbone, terms, precision=precision, channels_last=config.channels_last, teacher=teacher
     ).to(device)
+    if together.several and device.startswith("cuda"):
+        recogniser = torch.nn.SyncBatchNorm.convert_sync_batchnorm(recogniser)  # type: ignore[no-untyped-call]
     factors = apply_parts(recogniser, config.parts)
     recogniser.train()
     optimiser = build_optimiser(
         config.optimiser, recogniser.parameters(), factors=factors, scaled_gradients=precision == "fp16"
     )
-    update = GradientStep(recogniser, optimiser, clip_norm=config.clip_norm)
-    journal = Journal(
-        MetricsLog(join(context.url, "metrics.jsonl"), context.track),
-        update.columns,
-        every=config.log_every,
-        device=device,
-    )
+    update = GradientStep(recogniser, optimiser, clip_norm=config.clip_norm, together=together)
+    log = MetricsLog(join(context.url, "metrics.jsonl"), context.track) if together.is_main else NoLog()
+    journal = Journal(log, update.columns, every=config.log_every, device=device)
     span = Span(loader.batches_per_epoch, loader.batches_per_epoch * config.epochs)
 
     def rate(step: int) -> float:
@@ -218,7 +232,7 @@ def _assemble(
 
     plan = Plan(steps=span.total_steps, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60)
     checkpoints = Checkpoints(join(context.url, "checkpoints"), context.note)
-    return Training(loader, update, plan, journal, checkpoints, device=device)
+    return Training(loader, update, plan, journal, checkpoints, device=device, together=together)
 
 
 def _check_teacher(teacher: LoadedModel, backbone: Backbone) -> None:

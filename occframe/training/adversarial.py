@@ -153,10 +153,12 @@ class AdversarialStep:
             self.networks.discriminator.requires_grad_(True)
         if self.feature.weight:
             assert self.features is not None
-            spec = self.networks.image_spec
+            # Batches are in random order already: the first ones are as good as any.
+            seen = max(1, round(self.feature.share * len(made)))
+            before, after = (from_generator_output(item[:seen], self.networks.image_spec) for item in (reference, made))
             with torch.no_grad():
-                wanted = self.features(from_generator_output(reference, spec))
-            feature = feature_error(self.features(from_generator_output(made, spec)), wanted)
+                wanted = self.features(before)
+            feature = feature_error(self.features(after), wanted)
         if len(passed):
             unchanged = pixel_error(kept, passed)
         return [

@@ -18,6 +18,9 @@ class AdversarialError(Config):
 
 class FeatureError(Config):
     weight: float = Field(10.0, ge=0, description="of 1 - cosine of the recogniser's features; 0: none is needed")
+    share: float = Field(
+        1.0, gt=0, le=1, description="of a batch that the recogniser looks at; on a CPU it may cost as much as the rest"
+    )
 
 
 class PixelError(Config):

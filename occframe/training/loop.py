@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from occframe.distributed import ALONE, Ranks, gather, highest
 from occframe.errors import Interrupted, OccframeError
 from occframe.step import Progress
 from occframe.training.checkpoint import Checkpoints
@@ -29,7 +31,11 @@ class Batches(Protocol):
 
 
 class Update(Protocol):
-    """One step of what is trained: ``recogniser.GradientStep``, ``adversarial.AdversarialStep``."""
+    """One step of what is trained: ``recogniser.GradientStep``, ``adversarial.AdversarialStep``.
+
+    It may offer ``shards``, name -> ``checkpoint.Shard``: rows of tables that are too large for ``state_dict``, each
+    process its own; and with it ``load_shards(read)``, ``read(name, first row, stop) -> rows``.
+    """
 
     @property
     def columns(self) -> Sequence[str]: ...
@@ -48,6 +54,9 @@ class Update(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
+#: Steps between two agreements of several processes on whether to save or to stop.
+_AGREE_EVERY = 10
+
 UpdateType = TypeVar("UpdateType", bound=Update)
 
 
@@ -65,6 +74,7 @@ class Training(Generic[UpdateType]):
     """One training: what it updates, what it tells and what it keeps. ``resume`` first, then ``run``.
 
     watch: told the figures of every window of steps, the newest last; what it raises ends the training.
+    together: the processes that train this at once.
     """
 
     def __init__(
@@ -77,6 +87,7 @@ class Training(Generic[UpdateType]):
         *,
         device: str,
         watch: Callable[[Mapping[str, Any]], None] = lambda figures: None,
+        together: Ranks = ALONE,
     ) -> None:
         self.batches = batches
         self.update = update
@@ -85,6 +96,7 @@ class Training(Generic[UpdateType]):
         self.checkpoints = checkpoints
         self.device = torch.device(device)
         self.watch = watch
+        self.together = together
         self.step = 0  # taken so far
         self._saved_at = time.monotonic()
 
@@ -97,14 +109,18 @@ class Training(Generic[UpdateType]):
         state = self.checkpoints.load_latest()
         if state is not None:
             self.update.load_state_dict(state["update"])
+            if hasattr(self.update, "load_shards"):
+                self.update.load_shards(partial(self.checkpoints.read_rows, state["step"]))
             self.journal.load_state_dict(state["journal"])
-            _set_random_state(state["random"], self.device)
+            # With more processes than before the new ones draw from where their seeds put them.
+            if (rank := self.together.rank) < len(state["random"]):
+                _set_random_state(state["random"][rank], self.device)
             self.step = state["step"]
         self.journal.log.rewind(self.step)
         return self.step
 
     def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
-        """Train to the last step.
+        """Train to the last step. Of several processes each takes its part of every batch.
 
         Raises Interrupted when ``stop`` asks for it, a checkpoint kept; OccframeError when a figure is no number.
         """
@@ -114,11 +130,12 @@ class Training(Generic[UpdateType]):
             epoch, first = divmod(self.step, per_epoch)
             for batch in self.journal.timed(self.batches.epoch(epoch, start_batch=first)):
                 self._pause(stop)
+                count = len(batch.images) * self.together.count
                 if len(batch.images) > 1:  # what could not be read is missing; batch norm has no use for one image
                     figures = self.update(_on_device(batch, self.device), self.plan.rate(self.step))
-                    self.journal.record(figures, len(batch.images))
+                    self.journal.record(figures, count)
                 self.step += 1
-                progress.advance(len(batch.images))
+                progress.advance(count)
                 if self.journal.full:
                     self._close_window(epoch + 1, progress)
                 if self.step == self.total_steps:
@@ -131,13 +148,20 @@ class Training(Generic[UpdateType]):
 
     def _pause(self, stop: Callable[[], bool]) -> None:
         """Between two steps: write a checkpoint where it is time for one, or where the user wants to stop."""
-        if stop():
+        due = time.monotonic() - self._saved_at >= self.plan.checkpoint_seconds
+        wish = 2 if stop() else int(due)
+        if self.together.several:
+            # Asked now and then: all of them have to stop at one step, and only process 0's clock counts.
+            if self.step % _AGREE_EVERY:
+                return
+            wish = highest(wish if wish == 2 or self.together.is_main else 0)
+        if wish == 2:
             self.save()
             raise Interrupted(
                 f"training stopped after step {self.step} of {self.total_steps}; a checkpoint is kept",
                 remedy="run the same command again to go on",
             )
-        if time.monotonic() - self._saved_at >= self.plan.checkpoint_seconds:
+        if wish == 1:
             self.save()
 
     def save(self) -> None:
@@ -147,13 +171,18 @@ class Training(Generic[UpdateType]):
         if (weight := self.update.bad_weight()) is not None:
             raise self._no_number(f"weight `{weight}` is not finite after step {self.step}")
         self.journal.log.flush()
-        state = {
-            "step": self.step,
-            "update": self.update.state_dict(),
-            "journal": self.journal.state_dict(),
-            "random": _random_state(self.device),
-        }
-        self.checkpoints.save(self.step, state)
+        shards = [self.checkpoints.save_shards(self.step, getattr(self.update, "shards", {}))]
+        random = [_random_state(self.device)]
+        if self.together.several:
+            shards, random = gather(shards[0]), gather(random[0])
+        if self.together.is_main:
+            state = {
+                "step": self.step,
+                "update": self.update.state_dict(),
+                "journal": self.journal.state_dict(),
+                "random": random,
+            }
+            self.checkpoints.save(self.step, state, [entry for entries in shards for entry in entries])
         self._saved_at = time.monotonic()
         self.journal.exclude(time.perf_counter() - began)
 

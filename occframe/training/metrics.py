@@ -52,6 +52,19 @@ class MetricsLog:
             write_bytes(self.url, b"".join(self._lines))
 
 
+class NoLog(MetricsLog):
+    """Of the processes that leave the writing to the first one."""
+
+    def __init__(self) -> None:
+        self.url = ""
+
+    def rewind(self, step: int) -> None: ...
+
+    def write(self, record: Mapping[str, Any]) -> None: ...
+
+    def flush(self) -> None: ...
+
+
 def _figures(record: Mapping[str, Any]) -> dict[str, float]:
     prefix = "" if record.get("kind", "steps") == "steps" else f"{record['kind']}."
     numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from occframe.distributed import ALONE, Ranks, mean
 from occframe.errors import OccframeError
 from occframe.images import to_model_input
 from occframe.models import LoadedModel, embed_images
@@ -20,6 +22,7 @@ from occframe.types import BackboneOutput
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from occframe.training.checkpoint import Shard
     from occframe.types import Backbone, FaceBatch, LossTerm
 
 
@@ -106,7 +109,9 @@ class Recogniser(nn.Module):
 class GradientStep:
     """One optimiser step on one batch. ``columns`` names the figures a step returns."""
 
-    def __init__(self, recogniser: Recogniser, optimiser: Optimizer, *, clip_norm: float | None = None) -> None:
+    def __init__(
+        self, recogniser: Recogniser, optimiser: Optimizer, *, clip_norm: float | None = None, together: Ranks = ALONE
+    ) -> None:
         self.recogniser = recogniser
         self.optimiser = optimiser
         self.clip_norm = clip_norm
@@ -118,22 +123,32 @@ class GradientStep:
         device = self._parameters[0].device.type
         # float16 gradients underflow; bfloat16 has float32's range.
         self._scaler = torch.amp.GradScaler(device, enabled=recogniser.precision == "fp16")
+        self._together = together
+        self._forward = _spread(recogniser) if together.several else recogniser
+        self._own: dict[str, Any] = {
+            name: term
+            for name, term in zip(recogniser.names, recogniser.terms, strict=True)
+            if hasattr(term, "descend")
+        }
 
     def __call__(self, batch: FaceBatch, rate: float) -> list[Tensor]:
         """batch: on the model's device. rate: learning rate. Returns detached scalars on the device, one a column."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        losses, measured = self.recogniser(batch)
+        losses, measured = self._forward(batch)
         total = reduce(add, (weight * loss for weight, loss in zip(self.recogniser.weights, losses, strict=True)))
         self._scaler.scale(total).backward()
         figures = [*losses, total]
         if self.clip_norm is not None:
             self._scaler.unscale_(self.optimiser)
             figures.append(nn.utils.clip_grad_norm_(self._parameters, self.clip_norm))
+        for term in self._own.values():
+            term.descend(rate, self._scaler.get_scale())
         self._scaler.step(self.optimiser)
         self._scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        return [figure.detach() for figure in [*figures, *measured]]
+        told = [figure.detach() for figure in [*figures, *measured]]
+        return list(mean(torch.stack(told))) if self._together.several else told
 
     @property
     def skips_overflow(self) -> bool:
@@ -147,6 +162,14 @@ class GradientStep:
                 return str(name)
         return None
 
+    @property
+    def shards(self) -> dict[str, Shard]:
+        return {f"{name}.{table}": rows for name, term in self._own.items() for table, rows in term.shards.items()}
+
+    def load_shards(self, read: Callable[[str, int, int], Tensor]) -> None:
+        for name, term in self._own.items():
+            term.load_shards(lambda table, first, stop, name=name: read(f"{name}.{table}", first, stop))
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "recogniser": self.recogniser.state_dict(),
@@ -158,3 +181,19 @@ class GradientStep:
         self.recogniser.load_state_dict(state["recogniser"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._scaler.load_state_dict(state["scaler"])
+
+
+def _spread(recogniser: Recogniser) -> nn.Module:
+    """Gradients averaged over the processes as the backward pass makes them."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    device = next(recogniser.parameters()).device
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of a name that all versions we take understand
+        return DistributedDataParallel(
+            recogniser,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            # On a CPU batch norm's statistics are each process's own; what is saved are those of process 0.
+            broadcast_buffers=False,
+            find_unused_parameters=True,  # a predictor without its loss term has no gradient
+        )

@@ -21,3 +21,10 @@ def occframe_register_losses(register):  # type: ignore[no-untyped-def]
         summary="ArcFace: softmax with a margin on the angle",
         caps={"grad"},
     )
+    register(
+        "adaface",
+        "occframe_losses.margin:build_adaface",
+        config="occframe_losses.configs:AdaFaceConfig",
+        summary="AdaFace: a margin that follows the quality of the face",
+        caps={"grad"},
+    )

@@ -170,7 +170,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path) -> None:
 
 def test_checkpoints_are_written_as_time_passes_and_at_the_end(tmp_path, monkeypatch) -> None:
     saved = []
-    monkeypatch.setattr(Checkpoints, "save", lambda self, step, state: saved.append(step))
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, state, shards: saved.append(step))
     run(build(tmp_path / "often", checkpoint_seconds=0.0, epochs=1))
     run(build(tmp_path / "seldom", epochs=1))
     assert saved == [0, 1, 2, 3, 4, 5, 6, 6]
