@@ -75,12 +75,19 @@ def summarise_block(
     return BlockSummary(
         ascending.size - upto,
         ascending.size - below,
-        np.array([ascending.sum(dtype=np.float64), np.dot(ascending, ascending)], np.float64),
+        np.array([ascending.sum(dtype=np.float64), _sum_of_squares(ascending)]),
         histogram_of(ascending),
         places,
         scores[places],
         tail.size,
     )
+
+
+def _sum_of_squares(values: np.ndarray) -> float:
+    """Summed in float32 a thousand at a time, then in float64: as exact as needed and no slower."""
+    whole = values[: values.size // 1024 * 1024].reshape(-1, 1024)
+    rest = values[whole.size :].astype(np.float64)
+    return float(np.einsum("ij,ij->i", whole, whole).sum(dtype=np.float64) + np.square(rest).sum())
 
 
 @dataclass

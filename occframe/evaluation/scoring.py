@@ -117,10 +117,7 @@ def _blocks(
     subjects = [space.reference_subjects[columns].astype(np.int32), space.probe_subjects[rows].astype(np.int32)]
     # With both sides in the order of their ids, what is compared once lies before the diagonal.
     area = rows.size * columns.size / (2 if space.once else 1)
-    start = 0
-    while start < rows.size:
-        height = (np.sqrt(start**2 + 4 * _BLOCK) - start) / 2 if space.once else _BLOCK / columns.size
-        stop = min(start + max(1, int(height)), rows.size)
+    for start, stop in block_heights(rows.size, columns.size, once=space.once):
         width = stop if space.once else columns.size
         scores = sought[start:stop] @ enrolled[:width].T
         yield _Block(
@@ -130,6 +127,16 @@ def _blocks(
             start if space.once else None,
             draw.integers(0, scores.size, int(np.ceil(keep * scores.size / area))),
         )
+
+
+def block_heights(rows: int, columns: int, *, once: bool) -> Iterator[tuple[int, int]]:
+    """From and to which row each block goes. once: only what lies before the diagonal is needed, so that blocks get
+    lower as they get wider."""
+    start = 0
+    while start < rows:
+        height = (np.sqrt(start**2 + 4 * _BLOCK) - start) / 2 if once else _BLOCK / columns
+        stop = min(start + max(1, int(height)), rows)
+        yield start, stop
         start = stop
 
 

@@ -1,4 +1,4 @@
-"""Verification figures against scikit-learn's (computed once, see ``fixed_scores``) and against brute force."""
+"""Verification figures against scikit-learn's, InsightFace's conventions and brute force."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from sklearn import metrics
+from sklearn.model_selection import KFold
 
 from occframe.errors import OccframeError
 from occframe.evaluation.verification import (
@@ -14,6 +17,7 @@ from occframe.evaluation.verification import (
     equal_error_rate,
     fold_accuracy,
     roc,
+    sensitivity,
     tar_at_far,
 )
 
@@ -28,9 +32,57 @@ def fixed_scores() -> tuple[np.ndarray, np.ndarray]:
     return genuine, impostor
 
 
-def test_figures_are_those_of_scikit_learn() -> None:
-    """scikit-learn 1.9.1: roc_auc_score, roc_curve(drop_intermediate=False), EER by scipy's brentq on that curve."""
-    curve = roc(*fixed_scores())
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_figures_are_those_of_scikit_learn(seed: int) -> None:
+    """ROC, AUC and EER to 1e-6 on random scores, with many ties and with none."""
+    draw = np.random.default_rng(seed)
+    genuine, impostor = draw.normal(0.5, 0.2, 500), draw.normal(0.0, 0.2, 3000)
+    if seed:
+        genuine, impostor = np.round(genuine, seed), np.round(impostor, seed)
+    curve = roc(genuine, impostor)
+    labels = np.arange(3500) < 500
+    far, tar, thresholds = metrics.roc_curve(labels, np.concatenate([genuine, impostor]), drop_intermediate=False)
+    assert area_under_curve(curve) == pytest.approx(
+        metrics.roc_auc_score(labels, np.concatenate([genuine, impostor])), abs=1e-6
+    )
+    eer = brentq(lambda x: 1.0 - x - np.interp(x, far, tar), 0.0, 1.0)
+    assert equal_error_rate(curve)[0] == pytest.approx(eer, abs=1e-6)
+    for rate in (1e-1, 1e-2, 1e-3):
+        point = tar_at_far(curve, rate)
+        assert point is not None
+        assert point.tar == pytest.approx(tar[far <= rate + 1e-12].max(), abs=1e-6)
+    for threshold, rate, share in zip(thresholds[1:], far[1:], tar[1:], strict=True):
+        corner = int(np.searchsorted(-curve.thresholds, -threshold, side="right")) - 1
+        assert curve.tar[corner] == pytest.approx(share, abs=1e-6)
+        assert curve.far[corner] == pytest.approx(rate, abs=1e-6) or threshold not in genuine
+
+
+def insightface_accuracy(scores: np.ndarray, same: np.ndarray) -> tuple[float, float]:
+    """InsightFace's convention, written anew from its description: scikit-learn's ten folds in the order of the pairs;
+    thresholds 0 to 4 in steps of 0.01 on squared distances, of which the first with the best accuracy on the other nine
+    folds decides, a pair being accepted where its distance is less."""
+    distances, grid = 2 - 2 * scores, np.arange(0, 4, 0.01)
+    found = []
+    for train, test in KFold(10, shuffle=False).split(distances):
+        rates = [np.mean(same[train] == (distances[train] < level)) for level in grid]
+        found.append(np.mean(same[test] == (distances[test] < grid[int(np.argmax(rates))])))
+    return float(np.mean(found)), float(np.std(found))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_fold_accuracy_is_that_of_insightface(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    same = draw.permutation(np.arange(600) < 300)
+    scores = np.clip(draw.normal(0.15 + 0.3 * same, 0.2), -1, 1)
+    result = fold_accuracy(scores, same, np.arange(600) // 60)
+    assert (result.mean, result.std) == pytest.approx(insightface_accuracy(scores, same), abs=1e-6)
+    assert result.correct.mean() == pytest.approx(result.mean)
+
+
+def test_published_figures_on_fixed_scores() -> None:
+    """scikit-learn 1.9.1 and InsightFace's own loops, run once on these scores."""
+    genuine, impostor = fixed_scores()
+    curve = roc(genuine, impostor)
     assert area_under_curve(curve) == pytest.approx(0.9337925, abs=1e-12)
     assert equal_error_rate(curve)[0] == pytest.approx(0.16776315789473678, abs=1e-12)
     expected = {1e-1: (0.72, 0.54), 1e-2: (0.4975, 0.78), 1e-3: (0.4625, 0.81), 5e-4: (0.4625, 0.81)}
@@ -38,17 +90,19 @@ def test_figures_are_those_of_scikit_learn() -> None:
         point = tar_at_far(curve, far)
         assert point is not None
         assert (point.tar, point.threshold) == pytest.approx((tar, threshold), abs=1e-12)
-
-
-def test_fold_accuracy_is_that_of_insightface() -> None:
-    """The loops of InsightFace's calculate_roc over scikit-learn's KFold(10), run once on these scores."""
-    genuine, impostor = fixed_scores()
     order = np.argsort(np.arange(2400) * 0.5698402909980532 % 1.0)
     result = fold_accuracy(
         np.concatenate([genuine, impostor])[order], (np.arange(2400) < 400)[order], np.arange(2400) // 240
     )
     assert result.mean == pytest.approx(0.9116666666666665, abs=1e-12)
     assert result.std == pytest.approx(0.004082482904638615, abs=1e-12)
+
+
+def test_sensitivity() -> None:
+    """d' of two normal distributions one standard deviation wide and two apart is 2."""
+    draw = np.random.default_rng(0)
+    assert sensitivity(draw.normal(2, 1, 200_000), 0.0, 1.0) == pytest.approx(2, abs=0.02)
+    assert sensitivity(np.full(3, 0.5), 0.5, 0.0) is None
 
 
 @given(scores, scores)
