@@ -39,10 +39,20 @@ class _MaskAndPatterns(Config):
         ),
     )
 
+    fill: Literal["zero", "mean"] = Field(
+        "zero",
+        description=(
+            "what masked features become: zero, as published; or their mean over the training faces, which tells the "
+            "head of a trunk that is already trained nothing"
+        ),
+    )
+
     @model_validator(mode="after")
     def _flat_masks_lie_on_features(self) -> Self:
         if self.mask_on == "embedding" and self.mask_shape == "2d":
             raise ValueError("mask_shape: 2d is a map of places; an embedding has none: use mask_on: features")
+        if self.mask_on == "embedding" and self.fill == "mean":
+            raise ValueError("fill: mean stands in for features; an embedding is masked to zero: use mask_on: features")
         return self
 
 
@@ -54,6 +64,14 @@ class FromConfig(_MaskAndPatterns):
         description="what makes the embedding: the trunk's own head, or batch norm, dropout, linear, batch norm",
     )
 
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        trunk = {"use": "mobilefacenet", "input_size": [32, 32], "embedding_dim": 16}
+        return [
+            {"trunk": trunk, "pyramid": 8},
+            {"trunk": trunk, "pyramid": 8, "patterns": "regression", "open_bias": 2.0},
+        ]
+
 
 class FromReferenceConfig(_MaskAndPatterns):
     input_size: tuple[Side, Side] = Field(
@@ -63,14 +81,10 @@ class FromReferenceConfig(_MaskAndPatterns):
         True, description="false: trunk and head alone, which stage 1 of the published recipe trains on clean faces"
     )
 
-
     @classmethod
     def examples(cls, folder: Path) -> list[dict[str, Any]]:
-        trunk = {"use": "mobilefacenet", "input_size": [32, 32], "embedding_dim": 16}
-        return [
-            {"trunk": trunk, "pyramid": 8},
-            {"trunk": trunk, "pyramid": 8, "patterns": "regression", "open_bias": 2.0},
-        ]
+        return [{"input_size": [32, 32]}]
+
 
 class OcclusionPatternConfig(Config):
     match: Literal["box", "mask"] = Field(
@@ -81,10 +95,6 @@ class OcclusionPatternConfig(Config):
 
 
 class OcclusionBoxConfig(Config):
-    @classmethod
-    def examples(cls, folder: Path) -> list[dict[str, Any]]:
-        return [{"input_size": [32, 32]}]
-
     distance: Literal["mse", "smooth-l1"] = Field("mse", description="between corners as fractions of width and height")
     beta: float = Field(0.1, gt=0, description="smooth-l1: the error at which its square gives way to its size")
     match: Literal["box", "mask"] = Field(

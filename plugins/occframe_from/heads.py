@@ -10,12 +10,14 @@ class NormedLinear(nn.Sequential):
     """Anything [B, …] -> [B, out]: flatten, batch norm, dropout, linear and, unless ``closed`` is False, batch norm.
 
     With a bias the reference network's embedding head, without one its pattern predictor. Modules 0, 2 and 3 carry the
-    names that the authors' ``fc`` and ``regress`` have.
+    names that the authors' ``fc`` and ``regress`` have. eps: of the batch norms.
     """
 
-    def __init__(self, *, features: int, out: int, bias: bool, dropout: float = 0.5, closed: bool = True) -> None:
-        layers = [nn.BatchNorm1d(features), nn.Dropout(dropout), nn.Linear(features, out, bias=bias)]
-        super().__init__(*layers, *([nn.BatchNorm1d(out)] if closed else []))
+    def __init__(
+        self, *, features: int, out: int, bias: bool, dropout: float = 0.5, closed: bool = True, eps: float = 1e-5
+    ) -> None:
+        layers = [nn.BatchNorm1d(features, eps), nn.Dropout(dropout), nn.Linear(features, out, bias=bias)]
+        super().__init__(*layers, *([nn.BatchNorm1d(out, eps)] if closed else []))
 
     def forward(self, x: Tensor) -> Tensor:
         # bf16 keeps three digits of a cosine; these layers are a thousandth of the work.
@@ -26,9 +28,9 @@ class NormedLinear(nn.Sequential):
 class CornerPredictor(nn.Module):
     """Mask [B, …] -> corners [B, 4]: left, top, right, bottom as fractions of the image, in 0..1."""
 
-    def __init__(self, *, features: int) -> None:
+    def __init__(self, *, features: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.layers = NormedLinear(features=features, out=4, bias=True, closed=False)
+        self.layers = NormedLinear(features=features, out=4, bias=True, closed=False, eps=eps)
 
     def forward(self, mask: Tensor) -> Tensor:
         return torch.sigmoid(self.layers(mask))

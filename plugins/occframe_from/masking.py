@@ -69,3 +69,35 @@ class Gate(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return torch.sigmoid(logits + self.bias) * self.top
+
+
+class MeanFill(nn.Module):
+    """What stands in the place of masked features: their mean over the faces of training, visible ones counted alone.
+
+    Zero is no "nothing" to a head that was trained on features after an activation: it is as far from the mean as
+    features get. Map f and mask M, both [B, C, h, w] (M also [B, 1, h, w]) -> f M + mean (1 - M).
+    """
+
+    mean: Tensor
+    batches: Tensor
+
+    def __init__(self, *, channels: int, size: tuple[int, int], momentum: float = 0.01) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(channels, *size))
+        self.register_buffer("batches", torch.tensor(0.0))
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        if self.training:
+            self._learn(features.detach().float(), mask.detach().float())
+        mean = self.mean.to(features.dtype)
+        return mean + (features - mean) * mask
+
+    @torch.no_grad()
+    def _learn(self, features: Tensor, mask: Tensor) -> None:
+        weights = mask.expand_as(features).sum(0)
+        seen = (features * mask).sum(0) / weights.clamp(min=1e-3)
+        self.batches += 1
+        # The mean of all batches at first, then a running one; a place that was masked in all of them stays.
+        share = torch.clamp(1 / self.batches, min=self.momentum) * (weights > 0.1)
+        self.mean += (seen - self.mean) * share

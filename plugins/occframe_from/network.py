@@ -18,14 +18,14 @@ from occframe.types import BackboneOutput, FeatureInfo
 from occframe_from.codebook import blocks_of, codebook, pattern_count
 from occframe_from.folding import fold_head, fold_trunk
 from occframe_from.heads import CornerPredictor, NormedLinear
-from occframe_from.masking import EmbeddingMaskDecoder, FlatMaskDecoder, Gate, MaskDecoder
+from occframe_from.masking import EmbeddingMaskDecoder, FlatMaskDecoder, Gate, MaskDecoder, MeanFill
 from occframe_from.pyramid import FeaturePyramid
 
 if TYPE_CHECKING:
     from occframe_from.configs import FromConfig
 
 #: Parts that an earlier model may lack; they then begin as built.
-_LATE_PARTS = ("pyramid", "decoder", "predictor")
+_LATE_PARTS = ("pyramid", "decoder", "predictor", "fill")
 
 
 class MaskedRecogniser(nn.Module):
@@ -36,7 +36,8 @@ class MaskedRecogniser(nn.Module):
 
     trunk: a backbone with capability ``split`` and three maps, each half the size of the one before. head: from the
     (masked) deepest map to the embedding; None takes the trunk's. pyramid, decoder: None for a trunk without mask.
-    predictor: reads the mask alone; None where nothing reads it.
+    predictor: reads the mask alone; None where nothing reads it. fill: what stands in the place of masked features,
+    from map and mask; None: zero, as published.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class MaskedRecogniser(nn.Module):
         gate: Gate,
         predictor: nn.Module | None,
         mask_on_embedding: bool = False,
+        fill: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -57,6 +59,7 @@ class MaskedRecogniser(nn.Module):
         self.decoder = decoder
         self.gate = gate
         self.predictor = predictor
+        self.fill = fill
         self.mask_on_embedding = mask_on_embedding
         self.image_spec = trunk.image_spec
         self.embedding_dim: int = trunk.embedding_dim
@@ -71,7 +74,7 @@ class MaskedRecogniser(nn.Module):
             embedding = self._embed(maps[-1])
             embedding = embedding * mask.to(embedding.dtype)
         else:
-            embedding = self._embed(maps[-1] * mask)
+            embedding = self._embed(maps[-1] * mask if self.fill is None else self.fill(maps[-1], mask))
         extras = {"mask": mask}
         if self.predictor is not None:
             name = "pattern_box" if isinstance(self.predictor, CornerPredictor) else "pattern_logits"
@@ -171,6 +174,7 @@ def build_from(config: FromConfig, context: Any) -> MaskedRecogniser:
             patterns=config.patterns,
             blocks=config.blocks,
             open_bias=config.open_bias,
+            fill=config.fill,
         )
 
 
@@ -184,6 +188,7 @@ def assemble(
     patterns: str,
     blocks: int,
     open_bias: float | None,
+    fill: str = "zero",
     masked: bool = True,
     network: type[MaskedRecogniser] = MaskedRecogniser,
 ) -> Any:
@@ -207,10 +212,12 @@ def assemble(
         else:
             decoder = MaskDecoder(width=pyramid_width, channels=deepest.channels)
             features = deepest.channels * places
+        # A mask that begins open is the same everywhere: torch's eps would multiply its gradient by 316, twice.
+        eps = 1e-5 if open_bias is None else 0.1
         if patterns == "classification":
-            predictor = NormedLinear(features=features, out=pattern_count(blocks), bias=False)
+            predictor = NormedLinear(features=features, out=pattern_count(blocks), bias=False, eps=eps)
         elif patterns == "regression":
-            predictor = CornerPredictor(features=features)
+            predictor = CornerPredictor(features=features, eps=eps)
     for part in (head, pyramid, decoder, predictor):
         if part is not None:
             part.apply(initialise)
@@ -224,6 +231,7 @@ def assemble(
         gate=Gate(open_bias),
         predictor=predictor,
         mask_on_embedding=mask_on == "embedding",
+        fill=MeanFill(channels=deepest.channels, size=size) if masked and fill == "mean" else None,
     )
 
 

@@ -14,6 +14,7 @@ from occframe.errors import OccframeError
 from occframe.models import begin_from, embed_images, load_model, save_model
 from occframe.plugins import PluginRegistry
 from occframe.weights import load_state_dict
+from occframe_from.masking import MeanFill
 
 torch.set_num_threads(1)
 REGISTRY = PluginRegistry.discover()
@@ -137,6 +138,45 @@ def test_an_open_mask_begins_as_its_trunk(options: dict[str, Any], open_bias: fl
     torch.testing.assert_close(output.embedding, plain.embedding)
 
 
+def test_masked_features_become_their_mean_over_the_training_faces() -> None:
+    model = build(fill="mean", open_bias=2.0)
+    model.train()
+    model.trunk.eval()
+    with torch.no_grad():
+        seen = [model(images() + shift).features[-1] for shift in (0, 0.5, 1)]
+    mean = torch.cat(seen).mean(0)
+    torch.testing.assert_close(model.fill.mean, mean)  # the mask is still open everywhere
+    closed = torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)
+    features = seen[0][:1].expand(3, -1, -1, -1)
+    filled = model.eval().fill(features, closed)
+    torch.testing.assert_close(filled[0], features[0])
+    torch.testing.assert_close(filled[1], (features[0] + mean) / 2)
+    torch.testing.assert_close(filled[2], mean)
+    assert torch.equal(model.fill.mean, model.embed_form().fill.mean)
+
+
+def test_features_that_the_mask_hides_do_not_enter_their_mean() -> None:
+    fill = MeanFill(channels=2, size=(1, 2)).train()
+    features = torch.tensor([[1.0, 9.0], [3.0, 5.0]]).view(2, 1, 1, 2).expand(2, 2, 1, 2)
+    fill(features, torch.tensor([[1.0, 0.0], [1.0, 1.0]]).view(2, 1, 1, 2))
+    assert fill.mean.tolist() == [[[2.0, 5.0]], [[2.0, 5.0]]]
+    fill(features, torch.zeros(2, 1, 1, 2))  # nothing was seen
+    assert fill.mean.tolist() == [[[2.0, 5.0]], [[2.0, 5.0]]]
+
+
+@pytest.mark.parametrize("patterns", ["classification", "regression"])
+def test_a_mask_that_begins_open_has_no_exploding_gradient(patterns: str) -> None:
+    model = build(open_bias=2.0, patterns=patterns, blocks=5, trunk=SMALL).train()
+    extras = model(images(16)).extras
+    if patterns == "classification":
+        loss = nn.functional.cross_entropy(extras["pattern_logits"], torch.arange(16) * 5)
+    else:
+        loss = (extras["pattern_box"] - 0.2).square().mean()
+    loss.backward()
+    norm = torch.stack([parameter.grad.norm() for parameter in model.decoder.parameters()]).norm()
+    assert float(norm) < 20
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -144,6 +184,7 @@ def test_an_open_mask_begins_as_its_trunk(options: dict[str, Any], open_bias: fl
         {"trunk": {"use": "iresnet18", "input_size": [64, 48], "embedding_dim": 32}},
         {},
         {"mask_on": "embedding"},
+        {"fill": "mean"},
     ],
 )
 def test_forms_for_inference_give_the_same(options: dict[str, Any]) -> None:
@@ -312,3 +353,8 @@ def test_a_trunk_without_split_is_refused() -> None:
 def test_a_flat_mask_on_the_embedding_is_refused() -> None:
     with pytest.raises(ValidationError, match="use mask_on: features"):
         block(mask_shape="2d", mask_on="embedding")
+
+
+def test_an_embedding_has_no_mean_to_fill_in() -> None:
+    with pytest.raises(ValidationError, match="an embedding is masked to zero"):
+        block(fill="mean", mask_on="embedding")
