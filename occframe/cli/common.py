@@ -23,6 +23,8 @@ strict_option = click.option("--strict-plugins", "strict", is_flag=True, help="F
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. steps.train.epochs=3."
 )
+device_option = click.option("--device", default="cpu", show_default=True, help="A torch device, e.g. cuda.")
+seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of what is drawn.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 
 

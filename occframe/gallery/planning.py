@@ -12,13 +12,16 @@ from occframe.gallery.offers import Offer
 from occframe.machine import usable_cores
 from occframe.plugins import PluginRegistry
 
+#: An exact index is chosen while a query takes no longer: nothing is trained, nothing missed, deleting costs nothing.
+EXACT_MS = 30.0
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An offer of the matcher ``use``. against: why it is not the one; None for the one that is."""
+    """An offer of the matcher ``use``. against: why it is not the one, None for the one that is."""
 
     use: str
     offer: Offer
@@ -31,7 +34,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """chosen: the fastest that fits, None where nothing does. others: best first."""
+    """chosen: the fastest that fits, or an exact one that is fast enough; None where none fits. others: best first."""
 
     chosen: Choice | None
     others: Sequence[Choice]
@@ -55,10 +58,16 @@ def plan(
     for use, offer in _offers(registry, count, dim, cores or usable_cores(), gpu):
         against = _against(offer, memory=memory, recall=recall, gpu=gpu)
         choices.append(Choice(use, offer, against))
-    fitting = sorted((item for item in choices if item.against is None), key=lambda item: item.offer.latency_ms)
-    rest = [Choice(item.use, item.offer, "slower") for item in fitting[1:]]
+    fitting = sorted((item for item in choices if item.against is None), key=_preference)
+    rest = [Choice(item.use, item.offer, "fits") for item in fitting[1:]]
     failing = sorted((item for item in choices if item.against), key=lambda item: -item.offer.recall)
     return Plan(fitting[0] if fitting else None, [*rest, *failing])
+
+
+def _preference(choice: Choice) -> tuple[bool, float, int]:
+    offer = choice.offer
+    exact_enough = offer.recall == 1 and offer.latency_ms <= EXACT_MS
+    return not exact_enough, round(offer.latency_ms, 2), offer.memory
 
 
 def _offers(registry: PluginRegistry, count: int, dim: int, cores: int, gpu: int | None) -> list[tuple[str, Offer]]:
@@ -100,7 +109,7 @@ def parse_bytes(text: str) -> int:
 def as_bytes(size: int) -> str:
     """``10.2 GiB``."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20)):
-        if size >= factor:
+        if size >= 0.9 * factor:
             return f"{size / factor:,.1f} {unit}"
     return f"{size / 2**10:,.0f} KiB"
 

@@ -7,11 +7,12 @@ rows are compared one by one, read from the Parquet parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from occframe.component import BuildContext, MatcherBlock
 from occframe.errors import OccframeError
@@ -217,6 +218,18 @@ class _Counts:
 
 def _pair(hits: Hits) -> tuple[np.ndarray, np.ndarray]:
     return hits.scores, hits.ids
+
+
+def subjects_of(gallery: Gallery, ids: Collection[str]) -> dict[str, str]:
+    """The subject of each of ``ids``, which are in the gallery."""
+    wanted = pa.array(sorted(ids), pa.large_string())
+    found: dict[str, str] = {}
+    for part in gallery.parts if len(wanted) else ():
+        names = gallery.read_ids([part])
+        at = pa.array(np.flatnonzero(pc.is_in(names, value_set=wanted).to_numpy(zero_copy_only=False)))
+        subjects = gallery.read_ids([part], column="subject").take(at)
+        found |= dict(zip(names.take(at).to_pylist(), subjects.to_pylist(), strict=True))
+    return found
 
 
 def manifest_version(url: str) -> object:
