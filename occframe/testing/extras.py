@@ -38,7 +38,7 @@ def _backbones(subject: Subject) -> Iterator[Any]:
     for component in subject.registry.components("backbone"):
         if component.owner == subject.component.owner:
             try:
-                examples = subjects(component, subject.registry, subject.folder(), subject.loaded)
+                examples = subjects(component, subject.registry, subject.folder(), subject.load)
             except Inapplicable:
                 continue
             for example in examples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,14 +33,14 @@ class Subject:
     """One component with one of its example configurations.
 
     written: the example, as YAML would give it. scratch: a folder of this component's own.
-    loaded: how its plugin and its configuration loaded in a process of their own.
+    load: tells how its plugin and its configuration load in a process of their own.
     """
 
     component: Component
     registry: PluginRegistry
     written: Mapping[str, Any]
     scratch: Path
-    loaded: Loaded
+    load: Callable[[], Loaded]
 
     @cached_property
     def model(self) -> type[BaseModel]:
@@ -82,9 +82,11 @@ class Subject:
         return Path(tempfile.mkdtemp(dir=self.scratch))
 
 
-def subjects(component: Component, registry: PluginRegistry, scratch: Path, loaded: Loaded) -> list[Subject]:
+def subjects(
+    component: Component, registry: PluginRegistry, scratch: Path, load: Callable[[], Loaded]
+) -> list[Subject]:
     """The component with each of its examples. Raises Inapplicable where it says that there can be none here."""
-    subject = Subject(component, registry, {}, scratch, loaded)
+    subject = Subject(component, registry, {}, scratch, load)
     if component.config is None:
         return [subject]
     return [replace(subject, written=example) for example in examples_of(component, registry, scratch)]

@@ -12,7 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,12 +154,14 @@ class Conformance:
             self._current = None
             folder = self._scratch / f"{component.kind}-{component.name}"
             folder.mkdir(exist_ok=True)
-            loaded = self._fresh.components.get(f"{component.kind}/{component.name}")
-            found = loaded or Loaded(error=self._fresh.error or "it is not registered in a process of its own")
-            if self._fresh.plugins:
-                found = Loaded(self._fresh.plugins + found.heavy, found.error)
-            self._current = component, subjects(component, self.registry, folder, found)
+            self._current = component, subjects(component, self.registry, folder, partial(self._loaded, component))
         return self._current[1]
+
+    def _loaded(self, component: Component) -> Loaded:
+        found = self._fresh.components.get(f"{component.kind}/{component.name}")
+        if found is None:
+            return Loaded(error=self._fresh.error or "it is not registered in a process of its own")
+        return Loaded(self._fresh.plugins + found.heavy, found.error)
 
     @cached_property
     def _fresh(self) -> FreshLoad:

@@ -18,7 +18,9 @@ CAPABILITIES = ["delete", "export", "face_aware", "gpu", "grad", "incremental", 
 @check()
 def loads_light(subject: Subject) -> None:
     """Listing it and validating its configuration import nothing heavy, in a process of their own."""
-    loaded = subject.loaded
+    if subject.component.owner.startswith("inline "):
+        raise Inapplicable("a plugin file is loaded whole")
+    loaded = subject.load()
     require(loaded.error is None, f"it does not load in a fresh process: {loaded.error}")
     require(
         not loaded.heavy,

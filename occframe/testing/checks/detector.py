@@ -66,11 +66,11 @@ def odd_sizes_are_no_error(subject: Subject) -> None:
 def is_deterministic(subject: Subject) -> None:
     """The same picture gives the same faces, after others too."""
     picture = _pictures()["a drawn face"]
-    first = _detect(subject.built, picture)
+    first = [face.box for face in _detect(subject.built, picture)]
+    again = [face.box for face in _detect(subject.built, picture)]
     _detect(subject.built, _pictures()["noise"])
-    again = _detect(subject.built, picture)
-    same = [face.box for face in first] == [face.box for face in again]
-    require(same, f"first {[face.box for face in first]}, then {[face.box for face in again]}")
+    later = [face.box for face in _detect(subject.built, picture)]
+    require(first == again == later, f"it found {first}, then {again}, and after another picture {later}")
 
 
 @check()
