@@ -29,6 +29,13 @@ def occframe_register_datasets(register):  # type: ignore[no-untyped-def]
         caps={"reads:*.rec"},
     )
     register(
+        "insightface-bin",
+        "occframe_datasets.insightface_bin:build",
+        config="occframe_datasets.configs:InsightFaceBinConfig",
+        summary="InsightFace's verification sets, lfw.bin and others; their pickles are never run",
+        caps={"reads:*.bin"},
+    )
+    register(
         "webdataset",
         "occframe_datasets.webdataset:build",
         config="occframe_datasets.configs:WebDatasetConfig",

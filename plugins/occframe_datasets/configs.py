@@ -68,6 +68,19 @@ class RecordIoConfig(Config):
         return [{"url": str(examples.recordio(folder))}]
 
 
+class InsightFaceBinConfig(Config):
+    """InsightFace's verification sets."""
+
+    url: str = Field(description="the .bin file: a path or any fsspec URL")
+    aligned: bool = Field(True, description="every picture is aligned to the ArcFace template, as InsightFace's are")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_datasets import examples
+
+        return [{"url": str(examples.insightface_bin(folder))}]
+
+
 class WebDatasetConfig(Config):
     """Tar shards, as WebDataset writes them."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import tarfile
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -58,3 +60,13 @@ def recordio(where: Path) -> Path:
     (where / "train.rec").write_bytes(records.getvalue())
     (where / "train.idx").write_text("".join(index), encoding="ascii")
     return where / "train.rec"
+
+
+def insightface_bin(where: Path) -> Path:
+    pictures = list(_pictures())
+    pairs = list(combinations(range(len(pictures)), 2))
+    same = [pictures[one][1] == pictures[other][1] for one, other in pairs]
+    # Copies, for pickle names a repeated object instead of writing it again, which InsightFace's files do not.
+    bins = [bytes(bytearray(pictures[row][2])) for pair in pairs for row in pair]
+    (where / "faces.bin").write_bytes(pickle.dumps((bins, same)))
+    return where / "faces.bin"

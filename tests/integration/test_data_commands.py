@@ -110,6 +110,7 @@ def test_landmarks_and_attributes_stay(tmp_path):
     [
         (["train.rec", "train.idx", "property"], "recordio"),
         (["a-000.tar", "a-001.tar"], "webdataset"),
+        (["lfw.bin"], "insightface-bin"),
         (["part-0.parquet", "_SUCCESS"], "parquet"),
         (["ann/1.jpg", "README"], "folder"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 import occframe_datasets.orl
 from occframe import BuildContext, OccframeError
 from occframe.data import BadImage, decode
+from occframe.evaluation.pairs import parse_pairs
 from occframe.plugins import PluginRegistry
 from occframe_datasets.configs import OrlConfig, SyntheticConfig
 from occframe_datasets.folder import FolderFaces
@@ -279,3 +281,17 @@ def test_naming_a_data_set_imports_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+# --- insightface-bin --------------------------------------------------------------------------------------------------
+
+
+def test_an_insightface_bin(tmp_path):
+    pictures = [encode(noise(8, 8, seed), ".jpg") for seed in (0, 1, 2, 0)]
+    (tmp_path / "lfw.bin").write_bytes(pickle.dumps((pictures, [True, False]), 4))
+    faces = build("insightface-bin", url=str(tmp_path / "lfw.bin"))
+    assert faces.read([2, 0]) == [pictures[2], pictures[0]]
+    assert len(faces.ids) == 3
+    assert faces.subjects[0] == faces.subjects[1] != faces.subjects[2]
+    pairs = parse_pairs(str(tmp_path / "lfw.bin"))
+    assert {str(pair.first) for pair in pairs} | {str(pair.second) for pair in pairs} == set(faces.ids)
