@@ -2,9 +2,11 @@
 
     python -m benchmarks.glasses_data --shared ../shared --into runs/glasses-study/data
 
-- ``real.parquet``: everyone who is there both with and without glasses, for the test on real glasses
+- ``real-worn.parquet``, ``real-bare.parquet``: everyone who is there both with and without glasses, for the test on
+  real ones
 - ``bare-test.parquet``: faces without glasses of other people, by a hash of their identity, for the paired test
-- ``bare-train.parquet``, ``worn-train.parquet``: faces without and with glasses of all the rest, to learn from
+- ``bare-train.parquet``, ``worn-train.parquet``: faces without and with glasses of all the rest, to learn from;
+  ``train.parquet``: both, for the glasses recogniser
 """
 
 from __future__ import annotations
@@ -31,20 +33,22 @@ def parts(identities: list[str], worn: list[bool]) -> dict[str, list[int]]:
     seen: dict[str, set[bool]] = defaultdict(set)
     for identity, glasses in zip(identities, worn, strict=True):
         seen[identity].add(glasses)
-    rows: dict[str, list[int]] = {"real": [], "bare-test": [], "bare-train": [], "worn-train": []}
+    names = ("real-worn", "real-bare", "bare-test", "bare-train", "worn-train", "train")
+    rows: dict[str, list[int]] = {name: [] for name in names}
     for row, (identity, glasses) in enumerate(zip(identities, worn, strict=True)):
         if len(seen[identity]) == 2:
-            rows["real"].append(row)
+            rows["real-worn" if glasses else "real-bare"].append(row)
         elif is_test(identity):
             if not glasses:
                 rows["bare-test"].append(row)
         else:
             rows["worn-train" if glasses else "bare-train"].append(row)
+            rows["train"].append(row)
     return rows
 
 
 def cut_out(shared: Path, into: Path) -> dict[str, int]:
-    """Write the four files, unless they are there. Returns how many faces each holds."""
+    """Write the files, unless they are there. Returns how many faces each holds."""
     source = pq.ParquetFile(shared / "data" / "celeba112_colour.parquet")
     names = source.read(columns=["identity", "eyeglasses"])
     chosen = parts(names["identity"].to_pylist(), names["eyeglasses"].to_pylist())

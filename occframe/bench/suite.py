@@ -25,6 +25,9 @@ class System(Config):
     model: str | None = Field(None, description="RUN_DIR/STEP of a finished run")
     backbone: BackboneBlock | None = None
     weights: str | None = Field(None, description="checkpoint for `backbone`: path, URL or registry:NAME")
+    embed: dict[str, Any] = Field(
+        {}, description="options of this system's embed steps, over the suite's: `removal: {generator: RUN_DIR/STEP}`"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -99,7 +102,7 @@ def _steps_of(system: str, suite: SuiteConfig, flat: Mapping[str, Any]) -> Itera
         occlusion = flat["conditions"][condition] if condition else None
         name = _embedding_step(system, data, occlusion)
         step = {"use": "embed", "name": name, "model": model, "data": str(data), "occlusion": occlusion}
-        embedded[name] = suite.embed | step
+        embedded[name] = suite.embed | chosen.embed | step
         return name
 
     evaluations = [

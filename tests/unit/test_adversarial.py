@@ -178,6 +178,17 @@ def test_the_frozen_recogniser_reaches_the_generator_through_pixels():
     assert not torch.equal(adversaries.generator.layers[0].weight, weight)
 
 
+def test_the_recogniser_looks_at_a_share_of_the_batch():
+    seen = []
+
+    def features(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return images.mean(dim=(2, 3))
+
+    step(networks(), features, feature=FeatureError(share=0.25))(batch(8), 0.01)
+    assert seen == [2, 2]
+
+
 def test_the_average_follows_weights_and_statistics():
     adversaries = networks(decay=0.5)
     update = step(adversaries)

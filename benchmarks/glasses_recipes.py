@@ -1,0 +1,83 @@
+"""What each row of the glasses study is trained with: one recipe, and what the row changes in it.
+
+The recipe is ``pipelines/deglass-quick.yaml``: narrow networks at 112 x 112 that a CPU can train. Other rows are
+trained for a shorter time; ablations are to be compared with ``short``, the same recipe at their length.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from occframe.yamlfile import read_yaml
+
+RECIPE = Path(__file__).resolve().parent.parent / "pipelines" / "deglass-quick.yaml"
+
+#: row -> what it changes in the step ``remover`` of the recipe; dictionaries are merged.
+ROWS: dict[str, dict[str, Any]] = {
+    "paired-blend": {},
+    "unpaired": {
+        "mode": "unpaired",
+        "data": "worn",
+        "clean": "faces",
+        "occlusion": None,
+        # Nothing else asks for the glasses to go than the discriminator.
+        "adversarial": {"weight": 2},
+        "feature": {"weight": 2, "share": 0.5},
+        "pixel": {"inside": 0},
+        "iterations": 1000,
+    },
+    "paired": {"generator": {"blend": False}, "iterations": 1500},
+    "short": {"iterations": 500},
+    "se-off": {"generator": {"se": "none"}, "iterations": 500},
+    "r-4": {"generator": {"reduction": 4}, "iterations": 500},
+    "feature-off": {"feature": {"weight": 0}, "iterations": 500},
+    "pixel-plain": {"pixel": {"inside": 1}, "iterations": 500},
+    "pixel-masked": {"pixel": {"inside": 0}, "iterations": 500},
+    "bce": {"adversarial": {"loss": "bce"}, "iterations": 500},
+}
+
+
+ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("iterations") == 500)
+
+
+def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int) -> dict[str, Any]:
+    """The pipeline that trains a row, as plain data."""
+    recipe = copy.deepcopy(dict(read_yaml(RECIPE).value))
+    recipe |= {"name": f"glasses-study-{row}", "run_dir": str(runs / f"{row}-{seed}"), "seed": seed}
+    sources = recipe["data"] | {"worn": dict(recipe["data"]["faces"])}
+    for name, file in (("faces", "bare-train"), ("worn", "worn-train")):
+        sources[name] = dict(sources[name]) | {"url": str(data / f"{file}.parquet")}
+    used = {"faces", "worn"} if ROWS[row].get("mode") == "unpaired" else {"faces"}
+    recipe["data"] = {name: block for name, block in sources.items() if name in used}
+    recognise, remove = recipe["steps"]
+    recognise["weights"] = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
+    recipe["steps"] = [recognise, merged(remove, ROWS[row])]
+    return recipe
+
+
+def recogniser_pipeline(*, data: Path, runs: Path, seed: int) -> dict[str, Any]:
+    """The pipeline that trains the glasses recogniser, on the people that the removers learn from."""
+    return {
+        "version": 1,
+        "name": "glasses-study-recogniser",
+        "run_dir": str(runs / "glasses"),
+        "seed": seed,
+        "data": {"faces": {"use": "parquet", "url": str(data / "train.parquet"), "aligned": True}},
+        "steps": [{"use": "train_glasses_recogniser", "name": "glasses", "data": "faces", "test": 0.1, "epochs": 12}],
+    }
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``: mappings are merged, None takes a key away."""
+    result = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
