@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": ("occframe.cli.validate:validate", "Check a pipeline file; every problem at once."),
     "schema": ("occframe.cli.schema:schema", "Print the JSON Schema of pipeline files, for editors."),
     "plugins": ("occframe.cli.plugins:plugins", "List plugins and the components they provide."),
+    "new-plugin": ("occframe.cli.new_plugin:new_plugin", "Write the project of a new plugin, ready to install."),
     "data": ("occframe.cli.data:data", "Convert and inspect data sets of faces."),
     "gallery": ("occframe.cli.gallery:gallery", "Keep, change, check and search embeddings."),
     "bench": ("occframe.cli.bench:bench", "Compare systems on data sets and protocols."),
