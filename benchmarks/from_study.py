@@ -1,39 +1,47 @@
 """The study of FROM on real faces: trains every row, measures all of them on ``suites/from.yaml``, with intervals.
 
-    python -m benchmarks.from_study --shared ../shared [--rows trunk,augmented,from] [--seeds 3] [--epochs 8]
+    python -m benchmarks.from_study --shared ../shared [--rows augmented,from] [--seeds 3] [--epochs 3]
 
 Every training and every cell lies in a run directory of its own under ``runs/from-study``: a second start goes on where
-the first ended, and computes nothing twice. The result file names environment, seeds, what was measured and what not.
+the first ended, and computes nothing twice. The result file is written after each system that is done; it names
+environment, seeds, what was measured and what not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
+from rich.console import Console
 
-from benchmarks.bootstrap import AllPairs, Interval
-from occframe.bench.suite import evaluation_step, expand, load_suite
+from benchmarks.teacher_memory import remembered
+from occframe.bench.suite import evaluation_step
+from occframe.component import BuildContext
+from occframe.config import load_pipeline
 from occframe.evaluation.ids import LfwImage
 from occframe.evaluation.pairs import parse_pairs
-from occframe.gallery import Gallery
+from occframe.evaluation.results import load_evaluation
+from occframe.evaluation.significance import compare_results
+from occframe.machine import usable_cores
+from occframe.models import embed_images, load_model
+from occframe.pipeline import Runner
 from occframe.plugins import PluginRegistry
+from occframe.types import ProtocolResult
 from occframe.yamlfile import dump_yaml, read_yaml
 
 HERE = Path(__file__).resolve().parent
 RUNS = Path("runs/from-study")
 TRUNK = {"use": "mobilefacenet", "preset": "foamliu"}
-FROM = {"use": "from", "trunk": TRUNK, "pyramid": 32, "open_bias": 2}
+FROM = {"use": "from", "trunk": TRUNK, "pyramid": 32, "open_bias": 2, "fill": "mean"}
 CLASSIFY = {"use": "occlusion-pattern", "weight": 0.1}
-#: What each row changes in the recipe: options of the backbone, the pattern term, and λ's factor on it.
+#: What each row changes in the recipe: options of the backbone, the pattern term, whether pixels teach the mask.
 ROWS: dict[str, dict[str, Any]] = {
     "augmented": {"backbone": TRUNK},
     "from": {"backbone": FROM, "pattern": CLASSIFY},
@@ -47,9 +55,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "from-lambda-1": {"backbone": FROM, "pattern": CLASSIFY | {"weight": 1.0}},
     "from-lambda-10": {"backbone": FROM, "pattern": CLASSIFY | {"weight": 10.0}},
     "from-2d": {"backbone": FROM | {"mask_shape": "2d"}, "pattern": CLASSIFY},
-    "from-embedding": {"backbone": FROM | {"mask_on": "embedding"}, "pattern": CLASSIFY, "coverage": False},
+    "from-embedding": {
+        "backbone": FROM | {"mask_on": "embedding", "fill": "zero"},
+        "pattern": CLASSIFY,
+        "coverage": False,
+    },
     "from-pixel-labels": {"backbone": FROM, "pattern": CLASSIFY | {"match": "mask"}},
     "from-no-coverage": {"backbone": FROM, "pattern": CLASSIFY, "coverage": False},
+    "from-zero-fill": {"backbone": FROM | {"fill": "zero"}, "pattern": CLASSIFY},
 }
 THREE_SEEDS = ("augmented", "from", "from-regression")
 OCCLUSION = {
@@ -60,12 +73,12 @@ OCCLUSION = {
         {"occlusion": "eye-bar"},
     ],
 }
-FARS = (1e-4, 1e-5)
+#: Layers of the trunk that stand still in every row: half of the cost of a step, and edges look the same on a mask.
+STILL = ("stem", "stem_depthwise", "stem_pointwise", "stage1")
 
 
-def training(row: str, seed: int, shared: Path, epochs: int, warmup: int) -> dict[str, Any]:
-    """The pipeline of one row: FROM first learns its decoder with the trunk frozen, then both; every row sees as many
-    batches, so augmentation alone takes the first stage's steps too."""
+def training(row: str, seed: int, shared: Path, epochs: int) -> dict[str, Any]:
+    """The pipeline of one row. All see the same batches as often, with the same losses but for those of masks."""
     chosen = ROWS[row]
     wrapped = chosen["backbone"] is not TRUNK
     losses: list[dict[str, Any]] = [
@@ -75,26 +88,27 @@ def training(row: str, seed: int, shared: Path, epochs: int, warmup: int) -> dic
     if wrapped:
         losses.append(chosen["pattern"])
         if chosen.get("coverage", True):
-            losses.append({"use": "mask-coverage", "weight": 0.3})
-    common = {
+            losses.append({"use": "mask-coverage", "weight": 3.0})
+    prefix = "trunk." if wrapped else ""
+    parts: dict[str, Any] = {"trunk" if wrapped else "backbone": {"statistics": "keep"}}
+    if wrapped:  # what begins from nothing
+        parts |= {"pyramid": {"rate": 5}, "decoder": {"rate": 5}, "predictor": {"rate": 5}}
+    step = {
         "use": "train",
+        "name": "final",
         "data": "celeba",
-        "backbone": chosen["backbone"],
+        "start": "trunk",
         "teacher": "trunk",
+        "backbone": chosen["backbone"],
         "losses": losses,
         "occlusion": OCCLUSION,
         "grey_probability": 0.5,
+        "parts": parts | {f"{prefix}{layer}": {"rate": 0} for layer in STILL},
+        "epochs": epochs,
         "batch_size": 64,
         "optimiser": {"name": "sgd", "lr": 0.02},
-    }
-    first = common | {"name": "decoder", "start": "trunk", "parts": {"trunk": {"rate": 0.0}}, "epochs": warmup}
-    parts = {"trunk": {"statistics": "keep"}, "pyramid": {"rate": 0.3}, "decoder": {"rate": 0.3}}
-    second = common | {
-        "name": "final",
-        "start": "decoder" if wrapped else "trunk",
-        "parts": parts if wrapped else {"backbone": {"statistics": "keep"}},
-        "epochs": epochs if wrapped else epochs + warmup,
-        "schedule": {"name": "cosine", "warmup_epochs": 0.5},
+        "clip_norm": 20.0,
+        "schedule": {"name": "cosine", "warmup_epochs": 0.2},
     }
     weights = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
     pretrained = {"use": "pretrained", "name": "trunk", "backbone": TRUNK, "weights": weights}
@@ -106,12 +120,20 @@ def training(row: str, seed: int, shared: Path, epochs: int, warmup: int) -> dic
         "data": {
             "celeba": {"use": "parquet", "url": str(shared / "data" / "celeba112_colour.parquet"), "aligned": True}
         },
-        "steps": [pretrained, *([first] if wrapped else []), second],
+        "steps": [pretrained, step],
     }
 
 
-def occframe(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "occframe", *arguments], check=True)
+def systems_of(rows: Sequence[str], seeds: int) -> list[tuple[str, int]]:
+    """What to train, in order: all rows with one seed before any with the next."""
+    return [(row, seed) for seed in range(1, seeds + 1) for row in rows if seed == 1 or row in THREE_SEEDS]
+
+
+def train(pipeline: Mapping[str, Any], file: Path) -> None:
+    file.write_text(dump_yaml(dict(pipeline)))
+    registry = PluginRegistry.discover()
+    with remembered(RUNS / "teacher.npz"):
+        Runner(load_pipeline(read_yaml(file), registry), registry, Console(stderr=True)).run()
 
 
 def cut_out_pairs(shared: Path) -> None:
@@ -128,94 +150,112 @@ def cut_out_pairs(shared: Path) -> None:
     pq.write_table(table.take(kept), target, row_group_size=512)
 
 
-def intervals(system: str, conditions: Mapping[str, Any], seed: int) -> dict[str, dict[str, Interval]]:
-    """condition -> "tar@far=…" -> interval over subjects, on all clean × occluded pairs."""
-    registry = PluginRegistry.discover()
-    pipeline = expand(load_suite(read_yaml(RUNS / "suite.yaml"), registry), "suite.yaml", registry)
-    cell = pipeline.steps[evaluation_step(system, "pairs")].config
-    suite = RUNS / "suite"
-    reference = Gallery.open(str(suite / cell.reference)).read()
+def results_of(system: str, trials: Sequence[str]) -> dict[tuple[str, str], ProtocolResult]:
+    """(trial, condition) -> result."""
     found = {}
-    for condition in conditions:
-        probe = Gallery.open(str(suite / cell.probes[condition])).read()
-        pairs = AllPairs.score(reference, probe, highest_far=max(FARS))
-        found[condition] = {f"tar@far={far:g}": pairs.interval(far, rounds=200, seed=seed) for far in FARS}
+    for trial in trials:
+        (by_condition,) = load_evaluation(str(RUNS / "suite" / evaluation_step(system, trial))).results.values()
+        found |= {(trial, condition): result for condition, result in by_condition.items()}
     return found
 
 
-def last_figures(folder: Path) -> dict[str, float]:
-    """Pattern accuracy and IoU over the last epoch."""
-    line = json.loads((folder / "final" / "metrics.jsonl").read_text().splitlines()[-1])
-    return {key: value for key, value in line.items() if key.endswith((".accuracy", ".iou"))}
+def differences(
+    first: Mapping[tuple[str, str], ProtocolResult], second: Mapping[tuple[str, str], ProtocolResult]
+) -> Any:
+    """trial -> condition -> figure -> [second - first, low, high], over rounds that drew the same people."""
+    told: dict[str, dict[str, Any]] = {}
+    for trial, condition in first:
+        found = compare_results(first[trial, condition], second[trial, condition]).differences
+        told.setdefault(trial, {})[condition] = {
+            item.metric: [item.difference, item.low, item.high]
+            for item in found
+            if item.metric == "accuracy" or item.metric.startswith("tar@")
+        }
+    return told
+
+
+def learning(folder: Path) -> list[dict[str, float]]:
+    """Loss, pattern accuracy and IoU of each epoch."""
+    lines = [json.loads(line) for line in (folder / "final" / "metrics.jsonl").read_text().splitlines()]
+    names = ("epoch", "images_per_s")
+    return [
+        {key: value for key, value in line.items() if key in names or key.startswith("loss") or "." in key}
+        for line in lines
+        if line.get("kind") == "epoch"
+    ]
+
+
+def costs(models: Mapping[str, str], *, batch: int = 32, rounds: int = 5) -> dict[str, dict[str, float]]:
+    """Parameters of the form that embeds, and milliseconds of one thread an image: the best round, models in turn."""
+    import torch
+
+    torch.set_num_threads(1)
+    build = BuildContext(PluginRegistry.discover(), device="cpu")
+    loaded = {name: load_model(url, build) for name, url in models.items()}
+    images = torch.randint(0, 256, (batch, 3, 112, 112), dtype=torch.uint8)
+    taken: dict[str, list[float]] = {name: [] for name in loaded}
+    for _ in range(rounds + 1):
+        for name, model in loaded.items():
+            began = time.process_time()
+            embed_images(model, images)
+            taken[name].append(1000 * (time.process_time() - began) / batch)
+    return {
+        name: {
+            "parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
+            "ms_per_image": min(taken[name][1:]),
+        }
+        for name, model in loaded.items()
+    }
+
+
+def measure(systems: Mapping[str, Any], shared: Path, out: Path, settings: Mapping[str, Any]) -> None:
+    """Runs the suite on the trained systems and writes the result file."""
+    suite = dict(read_yaml(HERE / "suites" / "from.yaml").value)
+    suite["trials"]["pairs"]["protocol"]["pairs"] = f"{shared}/data/lfw_pairs.txt"
+    suite["systems"]["trunk"]["weights"] = f"{shared}/weights/mobilefacenet_ms1m_128d.safetensors"
+    suite["systems"] = dict(suite["systems"]) | dict(systems)
+    (RUNS / "suite.yaml").write_text(dump_yaml(suite))
+    command = [sys.executable, "-m", "occframe", "bench", "run", str(RUNS / "suite.yaml"), "-o", str(out)]
+    subprocess.run(command, check=True)
+
+    result = json.loads(out.read_text())
+    found = {name: results_of(name, list(suite["trials"])) for name in suite["systems"]}
+    for row in result["rows"]:
+        intervals = found[row["system"]][row["trial"], row["condition"]].intervals
+        row["intervals"] = {name: [item.low, item.high] for name, item in intervals.items()}
+        row["metrics"] = {name: value for name, value in row["metrics"].items() if not name.startswith("threshold")}
+    names = [name for name in systems if f"augmented-{name.rpartition('-')[2]}" in found and name.startswith("from")]
+    result["ahead_of_augmentation"] = {
+        name: differences(found[f"augmented-{name.rpartition('-')[2]}"], found[name]) for name in names
+    }
+    result["learning"] = {name: learning(RUNS / name) for name in systems}
+    models = {"trunk": str(RUNS / "suite" / "model-trunk")} | {name: item["model"] for name, item in systems.items()}
+    result["costs"] = costs(models)
+    result["training"] = dict(settings) | {"cores": usable_cores()}
+    out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--rows", default=",".join(ROWS), help="which rows to train")
+    parser.add_argument("--rows", default=",".join(ROWS), help="which rows to train; the trunk as it is always is one")
     parser.add_argument("--seeds", type=int, default=3, help="of the main rows; ablations take one")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--warmup", type=int, default=2, help="epochs of the decoder alone")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "from.json")
     arguments = parser.parse_args()
+    rows = [row for row in arguments.rows.split(",") if row]
+    if unknown := set(rows) - ROWS.keys():
+        parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     RUNS.mkdir(parents=True, exist_ok=True)
     cut_out_pairs(arguments.shared)
 
-    rows = [row for row in arguments.rows.split(",") if row != "trunk"]
-    if unknown := set(rows) - ROWS.keys():
-        parser.error(f"no rows {', '.join(sorted(unknown))}; there are trunk, {', '.join(ROWS)}")
-    systems = {}
-    for row in rows:
-        for seed in range(1, 1 + (arguments.seeds if row in THREE_SEEDS else 1)):
-            pipeline = training(row, seed, arguments.shared, arguments.epochs, arguments.warmup)
-            file = RUNS / f"{row}-{seed}.yaml"
-            file.write_text(dump_yaml(pipeline))
-            occframe("run", str(file))
-            systems[f"{row}-{seed}"] = {"model": f"{pipeline['run_dir']}/final"}
-
-    suite = dict(read_yaml(HERE / "suites" / "from.yaml").value)
-    material = str(arguments.shared)
-    suite["trials"]["pairs"]["protocol"]["pairs"] = f"{material}/data/lfw_pairs.txt"
-    suite["systems"]["trunk"]["weights"] = f"{material}/weights/mobilefacenet_ms1m_128d.safetensors"
-    suite["systems"] = dict(suite["systems"]) | systems
-    (RUNS / "suite.yaml").write_text(dump_yaml(suite))
-    occframe("bench", "run", str(RUNS / "suite.yaml"), "-o", str(arguments.out))
-
-    result = json.loads(arguments.out.read_text())
-    measured = {name: intervals(name, suite["conditions"], seed=3) for name in suite["systems"]}
-    result["intervals"] = {
-        name: {
-            condition: {figure: [item.value, item.low, item.high] for figure, item in figures.items()}
-            for condition, figures in by_condition.items()
-        }
-        for name, by_condition in measured.items()
-    }
-    result["ahead_of_augmentation"] = ahead(measured)
-    result["patterns"] = {name: last_figures(RUNS / name) for name in systems}
-    result["training"] = vars(arguments) | {"shared": None, "out": None, "cores": os.cpu_count()}
-    result["not_trained"] = sorted(set(ROWS) - set(rows))
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def ahead(measured: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> dict[str, Any]:
-    """How far each row is ahead of augmentation alone with the same seed: [difference, low, high], paired rounds."""
-    differences: dict[str, Any] = {}
-    for name, conditions in measured.items():
-        row, _, seed = name.rpartition("-")
-        if not row.startswith("from") or f"augmented-{seed}" not in measured:
-            continue
-        base = measured[f"augmented-{seed}"]
-        differences[name] = {
-            condition: {
-                figure: [
-                    item.value - base[condition][figure].value,
-                    *np.quantile(item.rounds - base[condition][figure].rounds, [0.025, 0.975]).tolist(),
-                ]
-                for figure, item in figures.items()
-            }
-            for condition, figures in conditions.items()
-        }
-    return differences
+    systems: dict[str, Any] = {}
+    for row, seed in systems_of(rows, arguments.seeds):
+        pipeline = training(row, seed, arguments.shared, arguments.epochs)
+        train(pipeline, RUNS / f"{row}-{seed}.yaml")
+        systems[f"{row}-{seed}"] = {"model": f"{pipeline['run_dir']}/final"}
+        settings = {"rows": rows, "seeds": arguments.seeds, "epochs": arguments.epochs}
+        measure(systems, arguments.shared, arguments.out, settings | {"not_trained": sorted(set(ROWS) - set(rows))})
 
 
 if __name__ == "__main__":

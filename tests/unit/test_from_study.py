@@ -10,26 +10,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import from_study
-from benchmarks.bootstrap import Interval
 from occframe.bench.suite import load_suite
 from occframe.config import Pipeline, load_pipeline
 from occframe.plugins import PluginRegistry
+from occframe.types import Interval, ProtocolResult
 from occframe.yamlfile import dump_yaml, parse_yaml, read_yaml
 
 REGISTRY = PluginRegistry.discover(environ={})
 
 
 def pipeline(row: str) -> Pipeline:
-    written = from_study.training(row, 1, Path("shared"), epochs=8, warmup=2)
+    written = from_study.training(row, 1, Path("shared"), epochs=8)
     return load_pipeline(parse_yaml(dump_yaml(written), row), REGISTRY)
 
 
 @pytest.mark.parametrize("row", from_study.ROWS)
 def test_every_row_is_a_valid_pipeline_of_equal_length(row: str) -> None:
-    trainings = [step.config for step in pipeline(row).steps.values() if hasattr(step.config, "epochs")]
-    assert sum(step.epochs for step in trainings) == 10
-    assert {step.batch_size for step in trainings} == {64}
-    assert trainings[-1].occlusion.use == "choice"
+    training = pipeline(row).steps["final"].config
+    assert (training.epochs, training.batch_size, training.occlusion.use) == (8, 64, "choice")
+    still = {name.removeprefix("trunk.") for name, part in training.parts.items() if part.rate == 0}
+    assert still == set(from_study.STILL)
 
 
 def test_only_from_has_a_pattern_term() -> None:
@@ -52,12 +52,19 @@ def test_no_system_trains_on_the_unseen_kinds() -> None:
     assert {"rectangles", "mask", "eyes"} < set(suite.conditions)
 
 
-def test_differences_are_paired_by_seed() -> None:
-    def figures(value: float) -> dict[str, Any]:
-        return {"mask": {"tar@far=0.0001": Interval(value, 0, 1, np.full(5, value) + np.arange(5))}}
+def test_every_row_has_a_seed_before_any_has_two() -> None:
+    order = from_study.systems_of(["augmented", "from", "from-2d"], 2)
+    assert order == [("augmented", 1), ("from", 1), ("from-2d", 1), ("augmented", 2), ("from", 2)]
 
-    told = from_study.ahead({"trunk": figures(0.1), "augmented-2": figures(0.5), "from-2": figures(0.75)})
-    assert told == {"from-2": {"mask": {"tar@far=0.0001": [0.25, 0.25, 0.25]}}}
+
+def test_differences_are_over_rounds_that_drew_the_same_people() -> None:
+    def figures(value: float, drawn: str = "all-0") -> dict[Any, ProtocolResult]:
+        rounds = np.float32(value) + np.arange(40, dtype=np.float32)
+        told = {"tar@far=1e-4": Interval(0, 1, rounds, 0.95, drawn), "eer": Interval(0, 1, rounds, 0.95, drawn)}
+        return {("all", "mask"): ProtocolResult({"tar@far=1e-4": value, "eer": value}, intervals=told)}
+
+    assert from_study.differences(figures(0.5), figures(0.75)) == {"all": {"mask": {"tar@far=1e-4": [0.25] * 3}}}
+    assert from_study.differences(figures(0.5), figures(0.75, "others-0")) == {"all": {"mask": {}}}
 
 
 @pytest.mark.shared
