@@ -13,6 +13,9 @@ from collections.abc import Iterator
 
 from occframe.errors import OccframeError
 
+#: What a restored picture says of itself.
+GLASSES_REMOVED = "Glasses were removed from this face: what they hid is synthesised, not seen."
+
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 _KEYWORD = b"Comment"

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 #: Faces a part file answers for: what a killed run does again at most.
 PART_ROWS = 2048
 
-#: What a restored picture says of itself.
-COMMENT = "Glasses were removed from this face: what they hid is synthesised, not seen."
-
 #: Columns that say what became of a face, in data sets and in galleries.
 SYNTHESISED, OUTCOME, TREATMENT = "synthesised", "removal", "treatment"
 COLUMNS: dict[str, type] = {
@@ -220,7 +217,7 @@ def describe(done: Removed) -> dict[str, list[Any]]:
 def _marked(image: np.ndarray) -> bytes:
     import cv2
 
-    from occframe.marking import mark_synthesised
+    from occframe.marking import GLASSES_REMOVED, mark_synthesised
 
     encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-    return mark_synthesised(bytes(encoded), COMMENT)
+    return mark_synthesised(bytes(encoded), GLASSES_REMOVED)

@@ -14,3 +14,33 @@ def occframe_register_generators(register):  # type: ignore[no-untyped-def]
         summary="glasses removed by connected convolution-SE networks; 2.0 M parameters at width 32",
         caps={"grad", "gpu"},
     )
+
+
+@hookimpl
+def occframe_register_backbones(register):  # type: ignore[no-untyped-def]
+    register(
+        "glasses-recogniser",
+        "occframe_deglass.recogniser:build",
+        config="occframe_deglass.recogniser_configs:GlassesRecogniserConfig",
+        summary="no glasses, eyeglasses or sunglasses: a classifier of 0.34 M parameters",
+    )
+
+
+@hookimpl
+def occframe_register_steps(register):  # type: ignore[no-untyped-def]
+    register(
+        "train_glasses_recogniser",
+        "occframe_deglass.train_recogniser:build",
+        config="occframe_deglass.recogniser_configs:TrainGlassesRecogniserConfig",
+        summary="who wears glasses, learnt from an attribute of real faces and from synthetic glasses",
+    )
+
+
+@hookimpl
+def occframe_register_commands(register):  # type: ignore[no-untyped-def]
+    register(
+        "deglass",
+        "occframe_deglass.command:deglass",
+        config=None,
+        summary="Remove glasses from the faces of photographs.",
+    )

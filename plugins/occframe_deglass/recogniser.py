@@ -7,12 +7,14 @@ names ``glasses`` and ``sunglasses``, which the core's removal asks for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from occframe.types import BackboneOutput, FeatureInfo, ImageSpec
+from occframe_deglass.calibration import calibrated
 
 if TYPE_CHECKING:
     from occframe.component import BuildContext
@@ -24,30 +26,27 @@ CLASSES = ("none", "eyeglasses", "sunglasses")
 _BAND = (0.2, 0.78)
 
 
-class Separable(nn.Sequential):
-    """Depthwise then pointwise convolution, each with batch norm; the input is added where it has the shape."""
+def _convolve(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    norm = nn.BatchNorm2d(outputs)
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), norm, nn.ReLU(inplace=True))
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
-            nn.BatchNorm2d(inputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(inputs, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-        )
-        self._adds = inputs == outputs and stride == 1
+
+class Residual(nn.Module):
+    """Two convolutions whose result is added to their input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _convolve(channels, channels, 1)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        changed: Tensor = super().forward(maps)
-        return maps + changed if self._adds else changed
+        return torch.relu(maps + self.second(self.first(maps)))
 
 
 class GlassesRecogniser(nn.Module):
     """Images [B, 3, size, size] -> logits of ``CLASSES``.
 
-    temperature: what logits are divided by before the softmax, so that a probability means what it says (Guo, Pleiss,
-    Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017); a buffer, set after training.
+    temperature, bias: buffers, set after training, see ``calibration.py``.
     """
 
     columns: ClassVar[dict[str, str]] = {"glasses": "float64", "sunglasses": "float64"}
@@ -58,26 +57,23 @@ class GlassesRecogniser(nn.Module):
         super().__init__()
         self.image_spec = ImageSpec(height=size, width=size)
         self._rows = slice(round(_BAND[0] * size), round(_BAND[1] * size))
-        widths = [width, 2 * width, 3 * width, 4 * width, 6 * width, 6 * width, 8 * width, 8 * width]
-        strides = [1, 2, 1, 2, 1, 2, 1]
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
-        self.trunk = nn.Sequential(
-            *(Separable(a, b, s) for a, b, s in zip(widths[:-1], widths[1:], strides, strict=True))
-        )
-        # Both: a lens fills its place, a rim is a few cells of it.
+        # Whole convolutions: on a CPU they learn twice as fast as depthwise ones of a quarter of their size.
+        widths = [width, 2 * width, 4 * width, 6 * width]
+        stages = [nn.Sequential(_convolve(before, after, 2), Residual(after)) for before, after in pairwise(widths)]
+        self.trunk = nn.Sequential(_convolve(3, width, 2), *stages)
+        # Mean and maximum: a lens fills its place, a rim is a few cells of it.
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], len(CLASSES)))
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("bias", torch.zeros(()))
 
     def forward(self, images: Tensor) -> BackboneOutput:
-        maps = self.trunk(self.stem(images[:, :, self._rows]))
+        maps = self.trunk(images[:, :, self._rows])
         logits = self.head(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
         return BackboneOutput(logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, 3] -> [B, 3], in the order of ``CLASSES``."""
-        return (logits.float() / self.temperature).softmax(1)
+        return calibrated(logits.float(), float(self.temperature), float(self.bias)).softmax(1)
 
     def describe(self, output: BackboneOutput) -> dict[str, Tensor]:
         """glasses: probability of either kind. sunglasses: of those that hide the eyes. [B] each."""

@@ -15,7 +15,12 @@ class GlassesRecogniserConfig(Config):
     """None, eyeglasses or sunglasses."""
 
     size: Literal[112, 128, 160, 224] = Field(112, description="height and width of the aligned faces it is given")
-    width: int = Field(16, ge=4, le=128, description="channels of the first layer; 16 makes 64 thousand parameters")
+    width: int = Field(
+        16,
+        ge=4,
+        le=128,
+        description="channels of the first layer; 16 makes 338 thousand parameters, 31 M multiplications a face",
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of the features that are dropped in training")
 
 
@@ -31,9 +36,13 @@ _SYNTHETIC: dict[str, Any] = {
 class TrainGlassesRecogniserConfig(StepConfig):
     produces = "model"
 
-    data: DataRef = Field(description="aligned faces with landmarks, with and without glasses, in colour where there is any")
+    data: DataRef = Field(
+        description="aligned faces with landmarks, with and without glasses, in colour where there is any"
+    )
     backbone: BackboneBlock = Field(
-        "glasses-recogniser", validate_default=True, description="the classifier; it has the columns glasses, sunglasses"
+        "glasses-recogniser",
+        validate_default=True,
+        description="the classifier; it has the columns glasses, sunglasses",
     )
     attribute: str | None = Field(
         "eyeglasses",
@@ -42,19 +51,21 @@ class TrainGlassesRecogniserConfig(StepConfig):
     )
     darkness: tuple[float, float] = Field(
         (0.2, 0.6),
-        description="what a column of true and false means for sunglasses: the light from behind the lenses, relative to "
-        "that from the cheeks. Below the first it is sunglasses, above the second eyeglasses; between them only that "
-        "there are glasses is learnt",
+        description="what true means: light from behind the lenses over that from the cheeks, below the first, is "
+        "of sunglasses, above the second of eyeglasses; between them all that is learnt is that there are glasses",
     )
     occlusion: OcclusionBlock = Field(
-        _SYNTHETIC, validate_default=True, description="glasses put on half of the faces that have none"
+        _SYNTHETIC, validate_default=True, description="glasses put on faces that have none"
     )
+    synthetic: float = Field(0.4, ge=0, le=1, description="share of the faces without glasses that get synthetic ones")
     hidden: tuple[float, float] = Field(
         (0.45, 0.65),
         description="synthetic glasses that hide less of the eyes than the first are eyeglasses, more than the second "
         "sunglasses; between them only that there are glasses is learnt",
     )
-    calibrate: float = Field(0.1, gt=0, lt=0.5, description="share of the identities that only the temperature is fit on")
+    calibrate: float = Field(
+        0.1, gt=0, lt=0.5, description="share of the identities that only the probabilities are calibrated on"
+    )
     test: float = Field(0.3, ge=0, lt=0.8, description="share of the identities that are only measured on")
     epochs: int = Field(24, ge=1, description="passes over the faces without glasses")
     batch_size: int = Field(128, ge=8, description="images a step, a quarter of them real wearers")
@@ -62,7 +73,9 @@ class TrainGlassesRecogniserConfig(StepConfig):
     weight_decay: float = Field(0.05, ge=0, description="of AdamW")
     grey: float = Field(0.3, ge=0, le=1, description="share of the faces that lose their colours")
     precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")
-    threads: int | None = Field(None, ge=1, description="threads that decode and draw; none: as many as cores, at most 16")
+    threads: int | None = Field(
+        None, ge=1, description="threads that decode and draw; none: as many as cores, at most 16"
+    )
     checkpoint_minutes: float = Field(5.0, gt=0, description="longest time between two checkpoints")
 
     @field_validator("darkness", "hidden")
