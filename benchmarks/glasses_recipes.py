@@ -15,6 +15,7 @@ from occframe.yamlfile import read_yaml
 
 RECIPE = Path(__file__).resolve().parent.parent / "pipelines" / "deglass-quick.yaml"
 
+SHORT = 250
 #: row -> what it changes in the step ``remover`` of the recipe; dictionaries are merged.
 ROWS: dict[str, dict[str, Any]] = {
     "paired-blend": {},
@@ -27,20 +28,20 @@ ROWS: dict[str, dict[str, Any]] = {
         "adversarial": {"weight": 2},
         "feature": {"weight": 2, "share": 0.5},
         "pixel": {"inside": 0},
-        "iterations": 1000,
+        "iterations": 700,
     },
-    "paired": {"generator": {"blend": False}, "iterations": 1500},
-    "short": {"iterations": 500},
-    "se-off": {"generator": {"se": "none"}, "iterations": 500},
-    "r-4": {"generator": {"reduction": 4}, "iterations": 500},
-    "feature-off": {"feature": {"weight": 0}, "iterations": 500},
-    "pixel-plain": {"pixel": {"inside": 1}, "iterations": 500},
-    "pixel-masked": {"pixel": {"inside": 0}, "iterations": 500},
-    "bce": {"adversarial": {"loss": "bce"}, "iterations": 500},
+    "paired": {"generator": {"blend": False}, "iterations": 1000},
+    "short": {"iterations": SHORT},
+    "se-off": {"generator": {"se": "none"}, "iterations": SHORT},
+    "r-4": {"generator": {"reduction": 4}, "iterations": SHORT},
+    "feature-off": {"feature": {"weight": 0}, "iterations": SHORT},
+    "pixel-plain": {"pixel": {"inside": 1}, "iterations": SHORT},
+    "pixel-masked": {"pixel": {"inside": 0}, "iterations": SHORT},
+    "bce": {"adversarial": {"loss": "bce"}, "iterations": SHORT},
 }
 
 
-ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("iterations") == 500)
+ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("iterations") == SHORT)
 
 
 def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def recogniser_pipeline(*, data: Path, runs: Path, seed: int) -> dict[str, Any]:
         "run_dir": str(runs / "glasses"),
         "seed": seed,
         "data": {"faces": {"use": "parquet", "url": str(data / "train.parquet"), "aligned": True}},
-        "steps": [{"use": "train_glasses_recogniser", "name": "glasses", "data": "faces", "test": 0.1, "epochs": 12}],
+        "steps": [{"use": "train_glasses_recogniser", "name": "glasses", "data": "faces", "test": 0.1, "epochs": 6}],
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from occframe.component import BuildContext, EvaluationRef, ModelRef
+from occframe.component import BuildContext, EvaluationRef, GeneratorRef, ModelRef
 from occframe.errors import OccframeError
 from occframe.step import Artefact, StepConfig, StepContext, StepOutcome
 from occframe.storage import exists, join, local_path, read_bytes, write_bytes
@@ -28,6 +28,7 @@ class ReportConfig(StepConfig):
 
     evaluation: EvaluationRef = Field(description="what to report")
     models: list[ModelRef] = Field([], description="models trained by this run, whose loss curves are shown")
+    generators: list[GeneratorRef] = Field([], description="generators trained by this run, likewise")
     title: str = Field("", max_length=200, description="heading of the report; the run's name if empty")
     faces: bool = Field(True, description="show pictures of people; ids and scores are listed either way")
     samples: int = Field(12, ge=0, le=48, description="occluded faces to show of each occluded condition")
@@ -57,7 +58,10 @@ class ReportStep:
             conditions=list(evaluation.probes),
             cards=content.cards(evaluation),
             tables=content.tables(evaluation),
-            charts=[*content.charts(evaluation), *_loss_charts([context.artefact(name) for name in config.models])],
+            charts=[
+                *content.charts(evaluation),
+                *_loss_charts([context.artefact(name) for name in (*config.models, *config.generators)]),
+            ],
             sheets=sheets,
             mistakes=content.mistake_groups(evaluation, lambda condition, name: pictures.get((condition, name))),
             notes=notes,

@@ -20,6 +20,7 @@ from occframe.errors import Interrupted, OccframeError
 from occframe.generators import generate_images, load_generator, save_generator
 from occframe.models import load_model, save_model
 from occframe.step import Artefact, StepOutcome
+from occframe.steps.report import _loss_charts
 from occframe.steps.train_generator import TrainGeneratorConfig, TrainGeneratorStep
 from occframe.training.frozen_features import FrozenFeatures
 from tests.fakes import FakeStepContext, stop_after
@@ -193,6 +194,13 @@ def test_samples_and_curves_are_there_while_it_trains(train, tmp_path):
     assert 'http-equiv="refresh"' in page
     train(tmp_path, samples=8)
     assert 'http-equiv="refresh"' not in (tmp_path / "training.html").read_text()
+
+
+def test_the_report_has_its_curves(train, tmp_path):
+    train(tmp_path)
+    (chart,) = _loss_charts([Artefact("remover", "generator", str(tmp_path), {})])
+    assert chart.title == "Training loss, remover"
+    assert {"loss", "generative", "discriminative", "feature", "pixel", "identity"} <= set(chart.names)
 
 
 def test_unpaired_samples_have_no_row_of_what_ought_to_be(train, tmp_path):

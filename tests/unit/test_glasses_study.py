@@ -75,7 +75,7 @@ def test_rows_differ_in_what_they_are_about():
     assert remover("pixel-masked").pixel.inside == 0
     assert remover("pixel-plain").pixel.inside == 1
     assert remover("bce").adversarial.loss == "bce"
-    assert {remover(row).iterations for row in ABLATIONS} == {500}
+    assert {remover(row).iterations for row in ABLATIONS} == {250}
     assert "short" in ABLATIONS
 
 
