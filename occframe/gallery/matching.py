@@ -22,6 +22,9 @@ MOST_DELETED = 0.1
 #: Hits asked for beyond k, so that a few that do not count seldom make a second search necessary.
 _SPARE = 4
 
+_NONE = np.empty(0, np.int64)
+_NO_SCORES = np.empty((0, 0), np.float32)
+
 #: Queries [q, D] and how many hits -> scores [q, n] float32 descending, and items [q, n]: row numbers or ids.
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
@@ -121,10 +124,14 @@ class RowIds:
 
         Equal scores come out in the order of their ids.
         """
-        missing = rows.ravel() < 0
-        names = self._joined().take(pa.array(rows.ravel(), mask=missing if missing.any() else None))
-        ids = names.fill_null("").to_numpy(zero_copy_only=False).reshape(rows.shape)
-        return order_ties(Hits(scores, ids.astype(object, copy=False)))
+        flat = rows.ravel()
+        missing = flat < 0
+        ids = np.full(len(flat), "", object)
+        if missing.any():
+            ids[~missing] = self._joined().take(pa.array(flat[~missing])).to_pylist()
+        else:
+            ids[:] = self._joined().take(pa.array(flat)).to_pylist()
+        return order_ties(Hits(scores, ids.reshape(rows.shape)))
 
     def _joined(self) -> pa.Array:
         if len(self._chunks) != 1:
@@ -161,37 +168,42 @@ def search_past(
     the others would give. rows: in the index. counts: which items do, a mask like its argument. clean: all of them.
     most: what the index returns at a time.
     """
+    wanted = min(k if clean else k + _SPARE, rows, most or rows)
+    scores, items = search(queries, wanted) if wanted and len(queries) else (_NO_SCORES, _NO_SCORES)
+    good = None if clean else counts(items)
+    if wanted >= k and len(queries) and (good is None or good[:, :k].all()):
+        return Found(scores[:, :k], items[:, :k], _NONE)  # by far the most frequent case, and the quickest
     found = Found(
         np.full((len(queries), k), -np.inf, np.float32),
         np.full((len(queries), k), nothing, object if isinstance(nothing, str) else np.int64),
-        np.empty(0, np.int64),
+        _NONE,
     )
-    wanted = k if clean else k + _SPARE
-    open_rows = np.arange(len(queries))
-    while len(open_rows) and rows:
-        wanted = min(wanted, rows, most or rows)
-        scores, items = search(queries if len(open_rows) == len(queries) else queries[open_rows], wanted)
-        good = counts(items)
-        enough = good.sum(axis=1) >= k
+    left = np.arange(len(queries)) if wanted else _NONE
+    while len(left):
+        good = counts(items) if good is None else good
         # Fewer than were asked for: the index has no more, or an approximate one did not look further.
-        done = enough | (items[:, -1] == nothing) | (wanted == rows)
-        if not good.all():
-            order = np.argsort(~good, axis=1, kind="stable")[:, :k]
-            scores, items, good = (np.take_along_axis(array, order, 1) for array in (scores, items, good))
-            scores, items = np.where(good, scores, -np.inf), np.where(good, items, nothing)
-        width = min(k, scores.shape[1])
-        found.scores[open_rows, :width], found.items[open_rows, :width] = scores[:, :width], items[:, :width]
-        open_rows = open_rows[~done]
-        if wanted == most:
-            return Found(found.scores, found.items, open_rows)
-        wanted *= 4
-    return found
+        done = (good.sum(axis=1) >= k) | (items[:, -1] == nothing) | (wanted == rows)
+        order = np.argsort(~good, axis=1, kind="stable")[:, :k]
+        scores, items, good = (np.take_along_axis(array, order, 1) for array in (scores, items, good))
+        width = scores.shape[1]
+        found.scores[left, :width] = np.where(good, scores, -np.inf)
+        found.items[left, :width] = np.where(good, items, nothing)
+        left = left[~done]
+        if not len(left) or wanted == most:
+            break
+        wanted = min(4 * wanted, rows, most or rows)
+        scores, items = search(queries[left], wanted)
+        good = None
+    return Found(found.scores, found.items, left)
 
 
 def order_ties(hits: Hits) -> Hits:
     """``hits``, whose arrays are changed: equal scores in the order of their ids."""
     scores, ids = hits.scores, hits.ids
-    tied = (scores[:, 1:] == scores[:, :-1]) & (scores[:, 1:] > -np.inf)
+    tied = scores[:, 1:] == scores[:, :-1]
+    if not tied.any():
+        return hits
+    tied &= scores[:, 1:] > -np.inf
     for query in np.flatnonzero(tied.any(axis=1)):
         found = int((scores[query] > -np.inf).sum())
         order = sorted(range(found), key=lambda at: (-scores[query, at], ids[query, at]))

@@ -7,6 +7,7 @@ rows are compared one by one, read from the Parquet parts.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ _FEW_ROWS = 20_000
 _FEW_SHARE = 0.05
 #: Rows compared at a time.
 _BLOCK = 16_384
+_NONE = np.empty(0, np.int64)
 
 
 class GallerySearcher:
@@ -54,6 +56,8 @@ class GallerySearcher:
         self._dead_rows = 0
         self._beside = _Beside(beside)
         self._version: object = None
+        self._manifest_version = manifest_watch(gallery.url)
+        self._count = gallery.count
         self._allowed: tuple[Filter, int, Allowed] | None = None
         self._rows: tuple[int, RowReader, pa.Array] | None = None
         self.refresh()
@@ -66,7 +70,7 @@ class GallerySearcher:
 
         Raises OccframeError where the gallery was compacted or replaced: then the searcher has to be opened anew.
         """
-        version = manifest_version(self.gallery.url)
+        version = self._manifest_version()
         if version == self._version:
             return
         self.gallery.reload()
@@ -80,7 +84,7 @@ class GallerySearcher:
             self._dead = set(ids_of_rows(self.gallery, self._snapshot, changes.deleted))
             self._dead_rows = len(changes.deleted)
         self._beside.follow(self.gallery, changes.added)
-        self._version = version
+        self._version, self._count = version, self.gallery.count
 
     @property
     def beside(self) -> int:
@@ -133,11 +137,12 @@ class GallerySearcher:
                 most=getattr(self._beside.matcher, "most_hits", None),
             )
             hits = merge_hits(hits, Hits(fresh.scores, fresh.items), k)
-            short = np.union1d(short, fresh.short)
-        there = self.gallery.count if allowed is None else len(allowed.rows)
+            short = np.union1d(short, fresh.short) if len(short) or len(fresh.short) else short
+        there = self._count if allowed is None else len(allowed.rows)
         # An approximate index stops looking: with a filter, or past deleted rows, that may be before k were found.
-        short = np.union1d(short, np.flatnonzero(hits.ids[:, min(k, there) - 1] == "")) if there else short
-        if len(short):
+        lacking = hits.ids[:, min(k, there) - 1] == "" if there else _NONE
+        if len(short) or lacking.any():
+            short = np.union1d(short, np.flatnonzero(lacking))
             rows = np.arange(there) if allowed is None else allowed.rows
             exact = self.compare(queries[short], k, rows)
             hits.scores[short], hits.ids[short] = exact.scores, exact.ids
@@ -232,20 +237,34 @@ def subjects_of(gallery: Gallery, ids: Collection[str]) -> dict[str, str]:
     return found
 
 
-def manifest_version(url: str) -> object:
-    """Changes when a gallery is committed to: cheap enough to ask before every search."""
+def manifest_watch(url: str) -> Callable[[], object]:
+    """A function whose result changes when the gallery is committed to: cheap enough to ask before every search."""
     where = join(url, MANIFEST)
     path = local_path(where)
-    try:
-        if path is not None:
-            status = path.stat()
-            return status.st_mtime_ns, status.st_ino, status.st_size
-        fs, remote = filesystem(where)
-        fs.invalidate_cache(remote)
-        info = fs.info(remote)
-    except FileNotFoundError as error:
-        raise OccframeError(f"the gallery {url} is gone: no {MANIFEST}", remedy="check the path") from error
-    return tuple(str(info.get(key)) for key in ("ETag", "LastModified", "mtime", "created", "size"))
+
+    def gone() -> OccframeError:
+        return OccframeError(f"the gallery {url} is gone: no {MANIFEST}", remedy="check the path")
+
+    def local() -> object:
+        try:
+            status = os.stat(name)  # noqa: PTH116 - a Path costs more than the call
+        except FileNotFoundError as error:
+            raise gone() from error
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+    def remote() -> object:
+        fs.invalidate_cache(name)
+        try:
+            info = fs.info(name)
+        except FileNotFoundError as error:
+            raise gone() from error
+        return tuple(str(info.get(key)) for key in ("ETag", "LastModified", "mtime", "created", "size"))
+
+    if path is not None:
+        name = str(path)
+        return local
+    fs, name = filesystem(where)
+    return remote
 
 
 def open_searcher(url: str, build: BuildContext, *, index: str | None = None) -> GallerySearcher:

@@ -79,13 +79,12 @@ class CpuFlat:
         """queries: array [Q, D] float32. k: at most the rows there are."""
         wanted = min(k + _SPARE, len(self))
         if self._half and len(queries) >= _BATCH:
-            scores, rows = self._by_blocks(queries, wanted)
+            _, rows = self._by_blocks(queries, wanted)
         elif 2 * len(queries) <= default_threads() and len(self) >= 2 * _SLICE:
-            scores, rows = self._by_slices(queries, wanted)
+            _, rows = self._by_slices(queries, wanted)
         else:
-            scores, rows = self.index.search(queries, wanted)
-        del scores
-        return self._score_anew(queries, rows, k)
+            _, rows = self.index.search(queries, wanted)
+        return score_rows(queries, rows, self.reconstruct, k)
 
     def _by_blocks(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         stored, wide = self.rows, np.empty((min(_BLOCK, len(self)), self._dim), np.float32)
@@ -123,9 +122,6 @@ class CpuFlat:
             initializer=self._faiss.omp_set_num_threads,
             initargs=(1,),
         )
-
-    def _score_anew(self, queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        return score_rows(queries, rows, self.reconstruct, k)
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
         """rows: int64 [n]. Returns array [n, D] float32."""
@@ -168,13 +164,18 @@ def score_rows(
     queries: np.ndarray, rows: np.ndarray, reconstruct: Callable[[np.ndarray], np.ndarray], k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best k of ``rows`` by exact scores. rows: int64 [Q, n], -1 for none. Returns scores and rows [Q, k]."""
-    scores = np.full(rows.shape, -np.inf, np.float32)
+    scores = np.empty(rows.shape, np.float32)
+    missing = rows < 0
+    any_missing = bool(missing.any())
     step = max(1, _RESCORED // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
-        vectors = reconstruct(np.maximum(block, 0).ravel()).reshape(*block.shape, -1)
-        found = np.einsum("qd,qnd->qn", queries[start : start + step], vectors)
-        scores[start : start + step] = np.where(block >= 0, found, -np.inf)
+        vectors = reconstruct((np.maximum(block, 0) if any_missing else block).ravel()).reshape(*block.shape, -1)
+        np.einsum("qd,qnd->qn", queries[start : start + step], vectors, out=scores[start : start + step])
+    if any_missing:
+        scores[missing] = -np.inf
+    if (scores[:, 1:] <= scores[:, :-1]).all():
+        return scores[:, :k], rows[:, :k]
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
