@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from benchmarks import from_study
 from occframe.config import Pipeline, load_pipeline
 from occframe.plugins import PluginRegistry
-from occframe.yamlfile import read_yaml
+from occframe.yamlfile import dump_yaml, parse_yaml, read_yaml
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 
@@ -33,10 +36,12 @@ def test_the_published_recipe_has_the_published_figures() -> None:
     assert stage2.flip
 
 
-def test_the_adapting_recipe_begins_as_its_trunk_and_keeps_a_teacher() -> None:
-    steps = {name: step.config for name, step in load("from-adapt.yaml").steps.items()}
-    for name in ("decoder", "from"):
-        assert steps[name].backbone.config.open_bias is not None
-        assert steps[name].teacher == "trunk"
-    assert steps["decoder"].parts["trunk"].rate == 0
-    assert steps["from"].start == "decoder"
+def test_the_adapting_recipe_is_the_one_that_the_study_measured() -> None:
+    recipe = load("from-adapt.yaml").steps["from"].config.model_dump(mode="json")
+    written = from_study.training("from", 1, Path("shared"), epochs=recipe["epochs"])
+    pipeline = load_pipeline(parse_yaml(dump_yaml(written), "study"), PluginRegistry.discover(environ={}))
+    studied = pipeline.steps["final"].config.model_dump(mode="json")
+    different = {key for key in recipe if recipe[key] != studied[key]}
+    assert different <= {"data", "name", "occlusion_probability"}
+    assert recipe["occlusion_probability"] == pytest.approx(studied["occlusion_probability"], abs=1e-4)
+    assert recipe["backbone"]["open_bias"] is not None  # it begins as its trunk
