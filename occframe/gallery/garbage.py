@@ -16,6 +16,7 @@ from occframe.gallery.manifest import Manifest
 from occframe.gallery.part_file import WRITERS_LOCK
 from occframe.gallery.publishing import LOCK, flocked, read_manifest
 from occframe.gallery.snapshot import Snapshot
+from occframe.gallery.uploads import Upload, find_uploads
 from occframe.storage import filesystem, join, local_path, read_bytes
 
 #: Indexes lie in folders of their own in here. Each has a header, whose ``details.snapshot`` is a ``Snapshot`` and
@@ -32,10 +33,14 @@ GRACE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Garbage:
-    """name: of a file or folder in the gallery's. unfinished: somebody may be at work on it and publish it yet."""
+    """name: of a file or folder in the gallery's. unfinished: somebody may be at work on it and publish it yet.
+
+    upload: where it is no file yet, but the beginning of one.
+    """
 
     name: str
     unfinished: bool
+    upload: Upload | None = None
 
 
 def find_garbage(url: str, manifest: Manifest) -> list[Garbage]:
@@ -43,6 +48,7 @@ def find_garbage(url: str, manifest: Manifest) -> list[Garbage]:
     named = {part.file for part in manifest.parts}
     files = sorted(entry for entry in _listed(url) if _PART.fullmatch(entry) or _ASIDE.fullmatch(entry))
     found = [Garbage(name, unfinished=True) for name in files if name not in named]
+    found += [Garbage(upload.name, True, upload) for upload in find_uploads(url) if _PART.fullmatch(upload.name)]
     hashes = {part.sha256 for part in manifest.parts}
     for index in sorted(_listed(join(url, INDEXES))):
         found += _of_index(join(url, INDEXES, index), f"{INDEXES}/{index}", hashes)
@@ -74,8 +80,12 @@ def remove_garbage(url: str, grace: timedelta = GRACE) -> tuple[list[str], list[
         gone, left = [], []
         for found in find_garbage(url, read_manifest(url)):
             path = f"{root.rstrip('/')}/{found.name}"
-            if not found.unfinished or (_age(fs, path) >= grace if alone is None else alone):
-                fs.rm(path, recursive=True)
+            age = _since(found.upload.began) if found.upload else _age(fs, path)
+            if not found.unfinished or (age >= grace if alone is None else alone):
+                if found.upload:
+                    found.upload.abort(fs)
+                else:
+                    fs.rm(path, recursive=True)
                 gone.append(found.name)
             else:
                 left.append(found.name)
@@ -98,8 +108,11 @@ def _age(fs: Any, path: str) -> timedelta:
     moments = [entry.get("LastModified") or entry.get("updated") or entry.get("created") for entry in entries]
     if not all(isinstance(moment, datetime) for moment in moments):
         return timedelta(0)
-    aware = [moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments]
-    return datetime.now(UTC) - max(aware, default=datetime.now(UTC))
+    return min(map(_since, moments), default=timedelta(0))
+
+
+def _since(moment: datetime) -> timedelta:
+    return datetime.now(UTC) - (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 @contextmanager

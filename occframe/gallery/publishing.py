@@ -101,14 +101,14 @@ def _look(url: str) -> tuple[bytes, str] | None:
         raw = bytes(fs.cat_file(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return raw, str(info["ETag"]) if _is_s3(fs) else _digest(raw)
+    return raw, str(info["ETag"]) if is_s3(fs) else _digest(raw)
 
 
 def _swap(url: str, following: bytes, version: str | None) -> None:
     """Put ``following`` in place of ``version`` (None: of nothing). Raises _LostRaceError: something else is there."""
     where = join(url, MANIFEST)
     fs, path = filesystem(where)
-    if _is_s3(fs):
+    if is_s3(fs):
         _conditional_put(fs, path, following, version)
         return
     with _alone(url):
@@ -122,7 +122,7 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _is_s3(fs: object) -> bool:
+def is_s3(fs: object) -> bool:
     protocol = getattr(fs, "protocol", ())
     return "s3" in ((protocol,) if isinstance(protocol, str) else protocol)
 

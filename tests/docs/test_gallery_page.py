@@ -27,11 +27,21 @@ def test_the_code_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     names |= {"vectors": unit[:10], "vector": unit[10:]}
     exec(ours, names)
     assert names["table"].vectors.shape == (10, 512)
-    assert capsys.readouterr().out == "10 float16\n"
+    assert capsys.readouterr().out == "10 float16\n1 []\n"
+    assert names["matrix"].dtype == np.float16
+    np.testing.assert_array_equal(names["best"], names["matrix"][[3, 1]])
     read: dict[str, object] = {"part": min(tmp_path.glob("part-*.parquet"))}
     exec(plain, read)
-    np.testing.assert_array_equal(read["vectors"], unit[:10].astype(np.float16))
-    assert Gallery.open(str(tmp_path)).count == 10
+    np.testing.assert_array_equal(read["vectors"][:10], unit[:10].astype(np.float16))
+    assert Gallery.open(str(tmp_path)).count == 11
+
+
+def test_the_commands_are_those_there_are() -> None:
+    from occframe.cli.gallery import VERBS
+
+    shown = re.findall(r"^occframe gallery (\w+) ", PAGE, re.MULTILINE)
+    assert set(shown) <= set(VERBS)
+    assert len(set(shown)) >= 8
 
 
 def test_the_manifest_shown_is_one() -> None:

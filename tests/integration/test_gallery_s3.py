@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
@@ -82,7 +82,7 @@ def test_everything_a_gallery_does(bucket: str) -> None:
 
 
 def test_two_writers_at_once_lose_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    create(bucket + "/g", 4)
+    create(bucket + "/g", 2)
     lost, swapped = [], publishing._swap
 
     def counted(*arguments: Any) -> None:
@@ -95,15 +95,15 @@ def test_two_writers_at_once_lose_nothing(bucket: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(publishing, "_swap", counted)
 
     def work(name: str) -> None:
-        for number in range(4):
+        for number in range(2):
             add(Gallery.open(bucket + "/g"), [f"{name}{number}"])
 
     with ThreadPoolExecutor(3) as threads:
-        deleting = threads.submit(lambda: [Gallery.open(bucket + "/g").delete([f"p{row}"]) for row in range(4)])
+        deleting = threads.submit(lambda: [Gallery.open(bucket + "/g").delete([f"p{row}"]) for row in range(2)])
         for done in [*map(threads.submit, [work] * 2, ["a", "b"]), deleting]:
             done.result()
     assert lost  # they did meet
-    assert sorted(Gallery.open(bucket + "/g").read().ids) == [f"{name}{number}" for name in "ab" for number in range(4)]
+    assert sorted(Gallery.open(bucket + "/g").read().ids) == [f"{name}{number}" for name in "ab" for number in range(2)]
 
 
 def test_the_slower_of_two_that_add_one_id_is_told(bucket: str) -> None:
@@ -140,3 +140,45 @@ def test_what_an_interrupted_writer_left_goes_after_a_while(bucket: str) -> None
     assert report.removed == report.garbage == ("part-000009-deadbeef.parquet",)
     assert fs.cat_file(f"{gallery.url}/notes.txt") == b"mine"
     assert check_gallery(gallery.url).garbage == ()
+
+
+def test_an_upload_that_was_cut_short_is_aborted(bucket: str) -> None:
+    gallery, fs = create(bucket + "/g", 3), fsspec.filesystem("s3")
+    name = bucket.removeprefix("s3://")
+    for key in ("g/part-000009-deadbeef.parquet", "g/sub/part-000009-deadbeef.parquet", "g/film.mp4"):
+        fs.call_s3("create_multipart_upload", Bucket=name, Key=key)
+    assert check_gallery(gallery.url).garbage == ("part-000009-deadbeef.parquet",)
+    # The server of the tests says of every upload that it began in 2010.
+    assert check_gallery(gallery.url, repair=True, grace=timedelta(days=36_500)).removed == ()
+    assert check_gallery(gallery.url, repair=True, grace=timedelta(0)).removed == ("part-000009-deadbeef.parquet",)
+    assert check_gallery(gallery.url).garbage == ()
+    assert len(fs.list_multipart_uploads(name)) == 2
+
+
+def test_a_store_without_conditional_puts_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery = create(bucket + "/g", 3)
+
+    class Refused(Exception):
+        response: ClassVar = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+
+    def put(*arguments: Any, **options: Any) -> None:
+        raise OSError("A header you provided implies functionality that is not implemented") from Refused()
+
+    monkeypatch.setattr(fsspec.filesystem("s3"), "pipe_file", put)
+    with pytest.raises(OccframeError, match="has no conditional put"):
+        gallery.delete(["p1"])
+    monkeypatch.undo()
+
+
+def test_parts_of_many_blocks_arrive_whole(bucket: str) -> None:
+    rows = 26_500
+    schema = GallerySchema(dim=1024, model_fingerprint="model-a", image_spec=ImageSpec())
+    vector = np.zeros((rows, 1024), np.float16)
+    vector[np.arange(rows), np.arange(rows) % 1024] = 1
+    names = [f"p{row}" for row in range(rows)]
+    with GalleryWriter(bucket + "/big", schema) as writer:
+        writer.write(names, names, vector)
+    gallery = Gallery.open(bucket + "/big")
+    assert gallery.parts[0].bytes > 50 * 2**20  # s3fs uploads in blocks of that size
+    assert check_gallery(gallery.url).ok
+    np.testing.assert_array_equal(gallery.read_vectors(), vector)
