@@ -4,8 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-_TITLES = {"tar": "TAR", "dir": "DIR", "eer": "EER", "auc": "AUC", "d-prime": "d′"}
-_LOWER_IS_BETTER = ("eer",)
+_TITLES = {
+    "tar": "TAR",
+    "dir": "DIR",
+    "eer": "EER",
+    "auc": "AUC",
+    "d-prime": "d′",
+    "psnr_db": "PSNR",
+    "psnr_db_inside": "PSNR under the mask",
+    "psnr_db_outside": "PSNR outside the mask",
+    "ssim": "SSIM",
+    "ssim_inside": "SSIM under the mask",
+    "ssim_outside": "SSIM outside the mask",
+    "cosine": "cosine to the reference",
+    "cosine_lowest": "cosine, mean of the lowest 5 %",
+    "glasses_seen": "glasses still seen",
+    "false_accepts": "false accepts at the first condition's threshold",
+}
+_LOWER_IS_BETTER = ("eer", "glasses_seen", "false_accepts", "harmed")
+_PLAIN = ("d-prime", "cosine", "ssim", "psnr_db")
+_MOST_DB = 50.0  # of a bar; above, no eye sees a difference
 
 
 def headline_names(metrics: Mapping[str, float], count: int) -> list[str]:
@@ -19,8 +37,17 @@ def is_threshold(name: str) -> bool:
 
 
 def is_share(name: str) -> bool:
-    """Whether it is a fraction, shown in per cent; thresholds and d′ are plain numbers."""
-    return not is_threshold(name) and name != "d-prime"
+    """Whether it is a fraction, shown in per cent; thresholds, cosines, SSIM, decibels and d′ are plain numbers."""
+    return not is_threshold(name) and not name.startswith(_PLAIN)
+
+
+def bar_length(name: str, value: float) -> float:
+    """0..1: of a fraction or cosine the value, of decibels a share of 50."""
+    return min(1.0, max(0.0, value / _MOST_DB if _is_db(name) else value))
+
+
+def _is_db(name: str) -> bool:
+    return "_db" in name
 
 
 def lower_is_better(name: str) -> bool:
@@ -47,11 +74,11 @@ def signed(number: str) -> str:
 
 
 def value_text(metrics: Mapping[str, float], name: str) -> str:
-    """``98.72 ± 0.45 %``, or ``0.312`` for a threshold; a dash where the figure is missing."""
+    """``98.72 ± 0.45 %``, ``0.312`` for a threshold, ``31.2 dB``; a dash where the figure is missing."""
     if name not in metrics:
         return "–"
     if not is_share(name):
-        return signed(f"{metrics[name]:.3f}")
+        return signed(f"{metrics[name]:.1f} dB" if _is_db(name) else f"{metrics[name]:.3f}")
     spread = f" ± {100 * metrics[name + '_std']:.2f}" if name + "_std" in metrics else ""
     return f"{100 * metrics[name]:.2f}{spread} %"
 

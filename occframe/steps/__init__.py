@@ -51,6 +51,12 @@ def occframe_register_steps(register: Register) -> None:
         summary="every face of a data set through a model, occluded or not, into a gallery of embeddings",
     )
     register(
+        "gallery",
+        "occframe.steps.gallery:build",
+        config="occframe.steps.gallery:GalleryStepConfig",
+        summary="embeddings that were made elsewhere take part in this run",
+    )
+    register(
         "index",
         "occframe.steps.index:build",
         config="occframe.steps.index:IndexConfig",
@@ -73,6 +79,12 @@ def occframe_register_steps(register: Register) -> None:
         "occframe.steps.sweep:build",
         config="occframe.steps.sweep:SweepConfig",
         summary="protocols over occlusions of rising severity, on probes, gallery or both",
+    )
+    register(
+        "image_quality",
+        "occframe.steps.image_quality:build",
+        config="occframe.steps.image_quality:ImageQualityConfig",
+        summary="restored pictures beside what they should be: PSNR, SSIM, identity kept, glasses still seen, harm",
     )
     register(
         "report",

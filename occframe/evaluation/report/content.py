@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from occframe.evaluation.figures import (
+    bar_length,
     headline_names,
     is_share,
     is_threshold,
@@ -97,7 +98,7 @@ def _headlines(of: ByCondition, count: int) -> list[str]:
 
 def _card(protocol: str, of: ByCondition, name: str) -> Card:
     bars = [
-        Bar(condition, min(1.0, max(0.0, result.metrics[name])), value_text({name: result.metrics[name]}, name))
+        Bar(condition, bar_length(name, result.metrics[name]), value_text({name: result.metrics[name]}, name))
         for condition, result in of.items()
         if name in result.metrics
     ]
@@ -105,7 +106,7 @@ def _card(protocol: str, of: ByCondition, name: str) -> Card:
     differences = [
         f"{condition} {_points(result.metrics[name] - first[1].metrics[name])} points"
         for condition, result in others
-        if name in result.metrics and name in first[1].metrics
+        if name in result.metrics and name in first[1].metrics and is_share(name)
     ]
     return Card(sentence(title(name)), protocol, bars, "; ".join(differences))
 
