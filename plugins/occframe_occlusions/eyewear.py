@@ -22,8 +22,8 @@ _METAL_MM = 2.2  # rims up to here are metal wire
 
 # Linear reflectances of frames. Plastic: blacks and browns are worn most, so they stand here most.
 _PLASTIC = (
-    (0.006, 0.006, 0.007), (0.006, 0.006, 0.007), (0.004, 0.004, 0.004), (0.004, 0.004, 0.004), (0.008, 0.007, 0.007),
-    (0.01, 0.009, 0.009), (0.012, 0.012, 0.013), (0.003, 0.003, 0.003), (0.02, 0.018, 0.018), (0.03, 0.014, 0.008),
+    (0.003, 0.003, 0.003), (0.002, 0.002, 0.002), (0.002, 0.002, 0.002), (0.001, 0.001, 0.001), (0.005, 0.005, 0.005),
+    (0.007, 0.006, 0.006), (0.012, 0.012, 0.013), (0.001, 0.001, 0.001), (0.02, 0.018, 0.018), (0.03, 0.014, 0.008),
     (0.02, 0.008, 0.005), (0.025, 0.012, 0.01), (0.05, 0.02, 0.01), (0.10, 0.045, 0.018), (0.14, 0.07, 0.03),
     (0.14, 0.012, 0.014), (0.015, 0.02, 0.06), (0.30, 0.27, 0.24),
 )  # fmt: skip
@@ -31,10 +31,10 @@ _METAL = (
     (0.22, 0.22, 0.23), (0.14, 0.14, 0.15), (0.30, 0.20, 0.09), (0.16, 0.09, 0.045), (0.05, 0.05, 0.055),
     (0.02, 0.02, 0.02), (0.02, 0.02, 0.02), (0.03, 0.025, 0.02),
 )  # fmt: skip
-# What a lens lets through, linear RGB: grey, brown, green, blue, amber, rose.
+# What a lens lets through, linear RGB: grey, browns, green, blue, amber, rose.
 _TINTS = (
-    (0.50, 0.50, 0.52), (0.55, 0.38, 0.24), (0.42, 0.50, 0.38), (0.40, 0.48, 0.60), (0.75, 0.48, 0.14),
-    (0.68, 0.42, 0.45),
+    (0.50, 0.50, 0.52), (0.55, 0.38, 0.24), (0.62, 0.34, 0.18), (0.60, 0.30, 0.22), (0.50, 0.40, 0.32),
+    (0.42, 0.50, 0.38), (0.40, 0.48, 0.60), (0.75, 0.48, 0.14), (0.68, 0.42, 0.45),
 )  # fmt: skip
 _MIRRORS = ((0.50, 0.55, 0.62), (0.62, 0.48, 0.22), (0.20, 0.42, 0.60), (0.55, 0.30, 0.20))
 _LENSES = ("clear", "tinted", "gradient", "reflective", "dark", "mirror")
@@ -43,7 +43,7 @@ _SKIN_SHADOW = (0.34, 0.22, 0.18)  # light bounces within skin, so that its shad
 
 class Eyewear(Painted):
     name = "glasses"
-    version = 2
+    version = 3
     softens = True
     parts: ClassVar[tuple[str, ...]] = ("frame", "lens", "shadow")
     # Half a lens wide in face units, how much taller than drawn. Set by the mean of 371 real wearers.
@@ -99,9 +99,12 @@ class Eyewear(Painted):
         kind = draws.named(self.config.lenses, _LENSES)
         tint = draws.row(_TINTS, draws.whole(len(_TINTS)))
         # How dense the tint is at the top and at the bottom: light through is 1 - density (1 - tint), then its depth.
-        usual = draws.row([(0.06, 0.06), (0.5, 0.45), (0.99, 0.72), (0.07, 0.07), (1.0, 0.99), (0.99, 0.99)], kind)
-        depth = draws.row([(0.0,), (0.1,), (0.85,), (0.0,), (0.985,), (0.96,)], kind)[:, 0]
+        usual = draws.row([(0.06, 0.06), (0.5, 0.45), (0.99, 0.72), (0.07, 0.07), (1.0, 1.0), (0.99, 0.99)], kind)
+        depth = draws.row([(0.0,), (0.1,), (0.85,), (0.0,), (0.98,), (0.95,)], kind)[:, 0]
         # Severity makes half-dense lenses denser or clearer; black stays black.
+        # Most dark lenses let some skin shine through at the bottom.
+        dark = (kind == _LENSES.index("dark")).float()
+        usual = torch.stack([usual[:, 0], usual[:, 1] - dark * draws.unit() * draws.unit() * 0.22], dim=1)
         more = (severity - 0.5) * 0.8
         density = usual + more[:, None] * usual * (1 - usual)
         depth = (depth + (more + draws.signed(0.5)) * depth * (1 - depth)).clamp(0, 0.99)
@@ -121,7 +124,8 @@ class Eyewear(Painted):
             "mirror": mirror,
             "mirror_tint": draws.row(_MIRRORS, draws.whole(len(_MIRRORS))),
             # What dark lenses mirror: a sky and things below it, and lamps.
-            "scene": backs * draws.unit() * draws.between(0.0, 0.07),
+            "scene": backs * (draws.unit() * draws.unit() * 0.12 + 0.004),
+            "cheek": backs * draws.unit() * 0.07,
             "lamp": torch.stack(
                 [draws.signed(0.9), draws.between(-0.75, 0.2), draws.signed(0.3), draws.signed(1.0)], 1
             ),
@@ -231,10 +235,12 @@ class Eyewear(Painted):
         through = seen * passed
         through = through + (white - through) * glare[:, None]
         clear = (passed[:, 0] * 0.3 + passed[:, 1] * 0.6 + passed[:, 2] * 0.1) * (1 - glare)
-        if canvas.needs(params["scene"], params["lamp_light"]):
-            mirrored = self._mirrored(canvas, params, x * side, y, side) * fade(edge, -0.1, 0.0)
+        if canvas.needs(params["scene"]):
+            mirrored, cheek = self._mirrored(canvas, params, x * side, y, side)
+            mirrored = mirrored * fade(edge, -0.1, 0.0)
+            through = through + params["skin"][:, :, None, None] * cheek[:, None]
             through = through + (white - through) * mirrored[:, None]
-            clear = clear * (1 - mirrored)
+            clear = clear * (1 - mirrored) * (1 - cheek)
         if canvas.needs(params["mirror"]):
             horizon = smooth((canvas.texture("waves", x * side * 9, y * 4) * 0.3 - y) * 0.9 + 0.45)
             mirror = per_image(params["mirror"]) * (0.1 + 0.9 * horizon)
@@ -242,17 +248,21 @@ class Eyewear(Painted):
             clear = clear * (1 - mirror)
         canvas.through("lens", where, through, 1 - clear)
 
-    def _mirrored(self, canvas: Canvas, params: Params, x: Tensor, y: Tensor, side: Tensor) -> Tensor:
-        """Share of the light that a convex lens mirrors. x: to the picture's right in both, which see one scene."""
+    def _mirrored(self, canvas: Canvas, params: Params, x: Tensor, y: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares of the light that a convex lens mirrors: of the sky and lamps, and of the wearer's own cheeks. x: to
+        the picture's right in both lenses, which see one scene."""
         bumps = canvas.texture("waves", x * 13 + 40, y * 9)
-        sky = smooth(0.35 - y * 0.7 + bumps * 0.7) * (1 - x * x * 0.35).clamp(0.3, 1)
+        things = canvas.texture("clouds", x * 30 + side * 90, y * 24)
+        sky = smooth(0.35 - y * 0.6 + bumps * 0.7 + things) * (1 - x * x * 0.35).clamp(0.3, 1) + things * 0.8
         at_x, at_y, apart, uneven = (per_image(value) for value in params["lamp"].unbind(1))
         wide, tall = (per_image(value) for value in params["lamp_size"].unbind(1))
         # Lenses lean against each other: what one shows in its middle the other one shows beside it, or not as bright.
         far_x, far_y = (x - at_x - apart * side) / wide, (y - at_y + bumps * 0.1) / tall
         bright = per_image(params["lamp_light"]) * (0.7 + 0.3 * uneven * side)
         lamp = fade(far_x * far_x + far_y * far_y, -0.1, 1.6) * bright
-        return (sky * per_image(params["scene"]) + lamp).clamp(0, 0.95)
+        skies = sky.clamp(min=0) * per_image(params["scene"]) * (1 + 0.7 * uneven * side)
+        cheek = (0.35 + y * 0.6 + things * 0.9).clamp(0, 1) * per_image(params["cheek"]) * (1 - 0.4 * uneven * side)
+        return (skies + lamp).clamp(0, 0.95), cheek
 
     def _paint_frame(
         self,
