@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,28 +14,21 @@ FAR = 0.01
 ROUNDS = 300
 #: A genuine pair is harmed that loses more than this.
 HARM = 0.05
+Tables = tuple[EmbeddingTable, EmbeddingTable]
 Figures = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One remover's cosines. worn_bare: [W, R] of each face with glasses to each without; worn_worn: [W, W]."""
+class Weights:
+    """How often each pair counts: of one person with glasses on one side, of two so, of two who both wear them."""
 
-    worn_bare: np.ndarray
-    worn_worn: np.ndarray
-
-    @classmethod
-    def of(cls, worn: EmbeddingTable, bare: EmbeddingTable) -> Scores:
-        return cls(worn.vectors @ bare.vectors.T, worn.vectors @ worn.vectors.T)
-
-    def fused(self, other: Scores, how: str) -> Scores:
-        """how: "max" or "mean" of both, pair by pair."""
-        fuse = np.maximum if how == "max" else lambda left, right: (left + right) / 2
-        return Scores(fuse(self.worn_bare, other.worn_bare), fuse(self.worn_worn, other.worn_worn))
+    genuine: np.ndarray
+    impostor: np.ndarray
+    both: np.ndarray
 
 
 @dataclass(frozen=True)
-class RealTest:
+class RealPairs:
     """worn, bare: number of the person of each face with and without glasses. people: how many."""
 
     worn: np.ndarray
@@ -42,78 +36,108 @@ class RealTest:
     people: int
 
     @classmethod
-    def of(cls, worn: EmbeddingTable, bare: EmbeddingTable) -> RealTest:
+    def of(cls, worn: EmbeddingTable, bare: EmbeddingTable) -> RealPairs:
         names = {name: at for at, name in enumerate(sorted(set(worn.subjects) | set(bare.subjects)))}
         return cls(np.array([names[s] for s in worn.subjects]), np.array([names[s] for s in bare.subjects]), len(names))
 
-    def measure(self, scores: Scores, before: Scores) -> dict[str, list[float]]:
-        """Each figure as [value, low, high], and its difference to ``before`` in the same rounds as ``NAME_change``.
+    @cached_property
+    def same(self) -> np.ndarray:
+        return self.worn[:, None] == self.bare
 
-        genuine, impostor: mean cosine of pairs with glasses on one side. tar: share of these genuine pairs accepted at
-        a false accept rate of 0.01 of these impostors. both_false_accepts: share of the pairs of strangers who both
-        wear glasses that the threshold of ``before`` for 0.01 accepts: the rate an operator would see who keeps it.
-        harmed: share of genuine pairs that lose more than 0.05.
-        """
-        now, then, draw = self._figures(scores, before, None), self._figures(before, before, None), self._draws()
-        rounds = [(self._figures(scores, before, drawn), self._figures(before, before, drawn)) for drawn in draw]
-        result: Figures = {}
-        for name in now:
-            result[name] = _interval(now[name], [after[name] for after, _ in rounds])
-            result[f"{name}_change"] = _interval(now[name] - then[name], [a[name] - b[name] for a, b in rounds])
-        return result
+    @cached_property
+    def strangers(self) -> np.ndarray:
+        """Each pair of two people who both wear glasses, once."""
+        return np.triu(self.worn[:, None] != self.worn, 1)
 
-    def _draws(self) -> list[np.ndarray]:
-        draw = np.random.default_rng(23)
-        return [np.bincount(draw.integers(self.people, size=self.people), minlength=self.people) for _ in range(ROUNDS)]
+    def weights(self, times: np.ndarray) -> Weights:
+        """times: how often each person was drawn. A pair of two people counts as often as both were drawn together."""
+        worn, bare = times[self.worn], times[self.bare]
+        cross = worn[:, None] * bare
+        genuine = np.broadcast_to(worn[:, None], cross.shape)[self.same]
+        return Weights(genuine, cross[~self.same], (worn[:, None] * worn)[self.strangers])
 
-    def _figures(self, scores: Scores, before: Scores, drawn: np.ndarray | None) -> dict[str, float]:
-        times = np.ones(self.people) if drawn is None else drawn.astype(float)
-        same = self.worn[:, None] == self.bare
-        # A pair of one person counts as often as that person was drawn, one of two as often as both were together.
-        weights = np.where(same, times[self.worn][:, None], times[self.worn][:, None] * times[self.bare])
-        genuine, impostor = weights[same], weights[~same]
-        threshold = _threshold(scores.worn_bare[~same], impostor)
-        kept = _threshold(before.worn_bare[~same], impostor)
-        strangers = np.triu(self.worn[:, None] != self.worn, 1)
-        both = (times[self.worn][:, None] * times[self.worn])[strangers]
-        lost = before.worn_bare[same] - scores.worn_bare[same]
+    def scores(self, worn: EmbeddingTable, bare: EmbeddingTable) -> Scores:
+        cross = worn.vectors @ bare.vectors.T
+        return Scores(cross[self.same], cross[~self.same], (worn.vectors @ worn.vectors.T)[self.strangers])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Cosines of the pairs of ``Weights``."""
+
+    genuine: np.ndarray
+    impostor: np.ndarray
+    both: np.ndarray
+
+    def fused(self, other: Scores, how: str) -> Scores:
+        """how: "max" or "mean" of both, pair by pair."""
+        fuse = np.maximum if how == "max" else lambda left, right: (left + right) / 2
+        return Scores(
+            fuse(self.genuine, other.genuine), fuse(self.impostor, other.impostor), fuse(self.both, other.both)
+        )
+
+    @cached_property
+    def _descending(self) -> np.ndarray:
+        return np.argsort(-self.impostor, kind="stable")
+
+    def threshold(self, weights: Weights) -> float:
+        """The score that impostors of the share ``FAR`` of all weight exceed."""
+        order = self._descending
+        beyond = np.searchsorted(np.cumsum(weights.impostor[order]), FAR * weights.impostor.sum(), side="right")
+        return float(self.impostor[order[beyond]])
+
+
+def figures(scores: Scores, before: Scores, weights: Weights) -> dict[str, float]:
+    """genuine, impostor: mean cosine of pairs with glasses on one side. tar: share of these genuine pairs accepted at
+    a false accept rate of 0.01 of these impostors. both_impostor: mean cosine of two people who both wear glasses.
+    both_false_accepts: share of these that the threshold of ``before`` accepts, as an operator sees it who keeps it;
+    …_own_threshold: that the threshold of ``scores`` accepts. harmed: share of genuine pairs that lose more than 0.05.
+    """
+    threshold, kept = scores.threshold(weights), before.threshold(weights)
+    genuine, impostor, both = (
+        lambda values, of=of: float((values * of).sum() / of.sum())
+        for of in (weights.genuine, weights.impostor, weights.both)
+    )
+    return {
+        "genuine": genuine(scores.genuine),
+        "impostor": impostor(scores.impostor),
+        "tar": genuine(scores.genuine > threshold),
+        "both_impostor": both(scores.both),
+        "both_false_accepts": both(scores.both > kept),
+        "both_false_accepts_own_threshold": both(scores.both > threshold),
+        "harmed": genuine(before.genuine - scores.genuine > HARM),
+    }
+
+
+def measured(tables: Mapping[str, Tables], baseline: str) -> dict[str, dict[str, Figures]]:
+    """tables: system -> (faces with glasses, without). Returns system -> "removed", "max", "mean" -> figures, each as
+    [value, low, high], with its difference to the baseline in the same rounds as ``NAME_change``."""
+    pairs = RealPairs.of(*tables[baseline])
+    before = pairs.scores(*tables[baseline])
+    ways = {(baseline, "removed"): before}
+    for name, (worn, bare) in tables.items():
+        if name != baseline:
+            scores = pairs.scores(worn, bare)
+            ways |= {(name, "removed"): scores}
+            ways |= {(name, how): scores.fused(before, how) for how in ("max", "mean")}
+
+    def at(times: np.ndarray) -> dict[tuple[str, str], dict[str, float]]:
+        weights = pairs.weights(times)
+        found = {way: figures(scores, before, weights) for way, scores in ways.items()}
+        base = found[baseline, "removed"]
         return {
-            "genuine": _mean(scores.worn_bare[same], genuine),
-            "impostor": _mean(scores.worn_bare[~same], impostor),
-            "tar": _mean(scores.worn_bare[same] > threshold, genuine),
-            "both_impostor": _mean(scores.worn_worn[strangers], both),
-            "both_false_accepts": _mean(scores.worn_worn[strangers] > kept, both),
-            "both_false_accepts_own_threshold": _mean(scores.worn_worn[strangers] > threshold, both),
-            "harmed": _mean(lost > HARM, genuine),
+            way: values | {f"{name}_change": value - base[name] for name, value in values.items()}
+            for way, values in found.items()
         }
 
-
-def _threshold(impostors: np.ndarray, weights: np.ndarray) -> float:
-    """The score that impostors of the share ``FAR`` of all weight exceed."""
-    order = np.argsort(-impostors)
-    beyond = np.flatnonzero(np.cumsum(weights[order]) > FAR * weights.sum())
-    return float(impostors[order[beyond[0]]])
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> float:
-    return float((values * weights).sum() / weights.sum())
-
-
-def _interval(value: float, rounds: list[float]) -> list[float]:
-    low, high = np.quantile(rounds, [0.025, 0.975])
-    return [float(value), float(low), float(high)]
-
-
-def measured(
-    tables: Mapping[str, tuple[EmbeddingTable, EmbeddingTable]], baseline: str
-) -> dict[str, dict[str, Figures]]:
-    """tables: system -> (with glasses, without). Returns system -> "removed", "max", "mean" -> figures."""
-    test = RealTest.of(*tables[baseline])
-    before = Scores.of(*tables[baseline])
-    found: dict[str, dict[str, Figures]] = {}
-    for name, (worn, bare) in tables.items():
-        scores = Scores.of(worn, bare)
-        found[name] = {"removed": test.measure(scores, before)}
-        if name != baseline:
-            found[name] |= {how: test.measure(scores.fused(before, how), before) for how in ("max", "mean")}
-    return found
+    draw, people = np.random.default_rng(23), pairs.people
+    rounds = [
+        at(np.bincount(draw.integers(people, size=people), minlength=people).astype(float)) for _ in range(ROUNDS)
+    ]
+    result: dict[str, dict[str, Figures]] = {}
+    for (name, how), values in at(np.ones(people)).items():
+        result.setdefault(name, {})[how] = {
+            figure: [value, *np.quantile([item[name, how][figure] for item in rounds], [0.025, 0.975]).tolist()]
+            for figure, value in values.items()
+        }
+    return result

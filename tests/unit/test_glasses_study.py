@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import glasses_study
 from benchmarks.glasses_data import is_test, parts
 from benchmarks.glasses_paired import PairedTest, gains, telea
-from benchmarks.glasses_real import RealTest, Scores, measured
+from benchmarks.glasses_real import RealPairs, figures, measured
 from benchmarks.glasses_recipes import ABLATIONS, ROWS, merged, pipeline, recogniser_pipeline
 from occframe.bench.suite import expand, load_suite
 from occframe.component import BackboneBlock, BuildContext, DatasetBlock
@@ -196,9 +196,21 @@ def test_taking_off_what_makes_strangers_alike_shows_in_every_figure():
 
 def test_the_rate_is_what_its_threshold_lets_through():
     worn, bare = people(1.0)
-    scores = Scores.of(worn, bare)
-    test = RealTest.of(worn, bare)
-    same = test.worn[:, None] == test.bare
-    impostors = np.sort(scores.worn_bare[~same])[::-1]
+    pairs = RealPairs.of(worn, bare)
+    scores = pairs.scores(worn, bare)
+    assert (len(scores.genuine), len(scores.impostor), len(scores.both)) == (120, 3480, 1740)
+    impostors = np.sort(scores.impostor)[::-1]
     threshold = impostors[int(0.01 * len(impostors))]
-    assert test.measure(scores, scores)["tar"][0] == pytest.approx((scores.worn_bare[same] > threshold).mean())
+    weights = pairs.weights(np.ones(pairs.people))
+    assert scores.threshold(weights) == threshold
+    assert figures(scores, scores, weights)["tar"] == pytest.approx((scores.genuine > threshold).mean())
+
+
+def test_a_person_drawn_twice_counts_as_two():
+    worn, bare = people(1.0, count=6)
+    pairs = RealPairs.of(worn, bare)
+    times = np.array([2.0, 0, 1, 1, 1, 1])
+    weights = pairs.weights(times)
+    assert weights.genuine.sum() == 4 * times.sum()
+    assert weights.impostor.sum() == 4 * (times.sum() ** 2 - (times**2).sum())
+    assert weights.both.sum() == 4 * (times.sum() ** 2 - (times**2).sum()) / 2
