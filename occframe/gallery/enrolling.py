@@ -80,4 +80,4 @@ def enrol(
                 )
                 advance(len(rows))
     gallery.reload()
-    return Enrolled(len(left) - len(quarantine), len(there), quarantine.summary())
+    return Enrolled(len(left) - len(quarantine), len(there), quarantine.summary() or None)
