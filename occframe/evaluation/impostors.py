@@ -57,28 +57,29 @@ def histogram_of(ascending: np.ndarray) -> np.ndarray:
 def summarise_block(
     scores: np.ndarray, levels: np.ndarray, *, keep: int, floor: float, sample: np.ndarray
 ) -> BlockSummary:
-    """scores: float32 [n], ``NO_PAIR`` where there is none. keep: how many of the highest may matter. floor: lower ones
-    do not. sample: int64, positions drawn."""
-    ascending = np.sort(scores)
-    ascending = ascending[np.searchsorted(ascending, NO_PAIR, side="right") :]
+    """scores: float32 [n], ``NO_PAIR`` where there is none; sorted in place. keep: how many of the highest may matter.
+    floor: lower ones do not. sample: int64, positions drawn."""
+    if floor == -np.inf and keep < scores.size:
+        floor = float(np.partition(scores, -keep)[-keep]) if keep else np.inf
+    tail = np.flatnonzero(scores >= max(np.float32(floor), np.nextafter(NO_PAIR, np.float32(0))))
+    sample = sample[scores[sample] > NO_PAIR]
+    places = np.concatenate([tail, sample])
+    kept = scores[places]
+    scores.sort()
+    ascending = scores[np.searchsorted(scores, NO_PAIR, side="right") :]
     below = np.searchsorted(ascending, levels)
     upto = below.copy()
     # A search from the other side only where a score lies on the level.
     tied = np.flatnonzero(below < ascending.size)
     tied = tied[ascending[below[tied]] == levels[tied]]
     upto[tied] = np.searchsorted(ascending, levels[tied], side="right")
-    if ascending.size > keep:
-        floor = max(floor, float(ascending[-keep])) if keep else np.inf
-    tail = np.flatnonzero(scores >= max(np.float32(floor), np.nextafter(NO_PAIR, np.float32(0))))
-    sample = sample[scores[sample] > NO_PAIR]
-    places = np.concatenate([tail, sample])
     return BlockSummary(
         ascending.size - upto,
         ascending.size - below,
         np.array([ascending.sum(dtype=np.float64), _sum_of_squares(ascending)]),
         histogram_of(ascending),
         places,
-        scores[places],
+        kept,
         tail.size,
     )
 

@@ -74,7 +74,7 @@ def impostor_scores(reference: EmbeddingTable, probe: EmbeddingTable) -> np.ndar
 
 def chosen(table: EmbeddingTable, keep: np.ndarray) -> EmbeddingTable:
     """The rows where ``keep`` (bool [N]) is true, such as those who wear glasses."""
-    rows = np.flatnonzero(keep)
+    rows = np.flatnonzero(keep).tolist()
     return EmbeddingTable(
         [table.ids[row] for row in rows],
         [table.subjects[row] for row in rows],

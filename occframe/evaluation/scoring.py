@@ -74,20 +74,25 @@ def score_cross(
     workers = min(usable_cores(), _WORKERS)
     with ThreadPoolExecutor(workers) as pool:
         # Products here, in BLAS's own threads; the pool sorts what was multiplied before.
-        for block in _blocks(reference, probe, space, np.random.default_rng(0), keep):
+        # Buffers are used again: on fresh memory the kernel's clearing of pages costs as much as the sorting.
+        size = max(min(_BLOCK, len(reference.ids) * len(probe.ids)), len(reference.ids))
+        buffers = [np.empty(size, np.float32) for _ in range(workers + 1)]
+        for block in _blocks(reference, probe, space, np.random.default_rng(0), keep, buffers):
             waiting.append((block, pool.submit(block.summarise, summary.levels, keep, summary.floor)))
-            if len(waiting) > workers:
-                _take(summary, *waiting.popleft())
+            if not buffers:
+                buffers.append(_take(summary, *waiting.popleft()))
         while waiting:
             _take(summary, *waiting.popleft())
     return PairScores(genuine, summary.finish(), everything=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Block:
-    """scores: float32 [probes, references]. references, probes: rows and subjects, int64. square: the first reference
-    that is no earlier than the first probe, where each two pictures are compared once; None where all are compared."""
+    """scores: float32 [probes, references], in ``buffer``. references, probes: rows and subjects, int64. square: the
+    first reference that is no earlier than the first probe, where each two pictures are compared once; None where all
+    are compared."""
 
+    buffer: np.ndarray
     scores: np.ndarray
     references: tuple[np.ndarray, np.ndarray]
     probes: tuple[np.ndarray, np.ndarray]
@@ -96,7 +101,6 @@ class _Block:
 
     def summarise(self, levels: np.ndarray, keep: int, floor: float) -> BlockSummary:
         scores = self.scores
-        del self.scores  # nobody else needs it, and few of these fit into memory
         scores[self.probes[1][:, None] == self.references[1]] = NO_PAIR
         if self.square is not None:
             half = scores[:, self.square :]
@@ -109,8 +113,14 @@ class _Block:
 
 
 def _blocks(
-    reference: EmbeddingTable, probe: EmbeddingTable, space: PairSpace, draw: np.random.Generator, keep: int
+    reference: EmbeddingTable,
+    probe: EmbeddingTable,
+    space: PairSpace,
+    draw: np.random.Generator,
+    keep: int,
+    buffers: list[np.ndarray],
 ) -> Iterator[_Block]:
+    """Each block takes one of ``buffers``."""
     columns = space.reference_order if space.once else np.arange(len(reference.ids))
     rows = space.probe_order if space.once else np.arange(len(probe.ids))
     enrolled, sought = _in_order(reference.vectors, columns), _in_order(probe.vectors, rows)
@@ -119,8 +129,11 @@ def _blocks(
     area = rows.size * columns.size / (2 if space.once else 1)
     for start, stop in block_heights(rows.size, columns.size, once=space.once):
         width = stop if space.once else columns.size
-        scores = sought[start:stop] @ enrolled[:width].T
+        buffer = buffers.pop()
+        scores = buffer[: (stop - start) * width].reshape(stop - start, width)
+        np.matmul(sought[start:stop], enrolled[:width].T, out=scores)
         yield _Block(
+            buffer,
             scores,
             (columns[:width], subjects[0][:width]),
             (rows[start:stop], subjects[1][start:stop]),
@@ -144,9 +157,11 @@ def _in_order(vectors: np.ndarray, order: np.ndarray) -> np.ndarray:
     return vectors if np.array_equal(order, np.arange(order.size)) else vectors[order]
 
 
-def _take(summary: ImpostorSummary, block: _Block, future: Future[BlockSummary]) -> None:
+def _take(summary: ImpostorSummary, block: _Block, future: Future[BlockSummary]) -> np.ndarray:
+    """Returns the buffer that is free now."""
     found = future.result()
     summary.add(found, *block.rows(found.places))
+    return block.buffer
 
 
 def _cosines(reference: EmbeddingTable, probe: EmbeddingTable, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -126,6 +126,8 @@ class Verification:
     def _intervals(
         self, trial: _Trial, folds: tuple[FoldAccuracy, WeightedFolds] | None, metrics: dict[str, float]
     ) -> dict[str, Interval]:
+        if not self.config.rounds:
+            return {}
         weighted = WeightedPairs.of(trial.scores, trial.space)
         fars = [far for far in sorted(self.config.fars) if f"tar@far={rate_text(far)}" in metrics]
 
@@ -134,9 +136,6 @@ class Verification:
             named = {f"tar@far={rate_text(far)}": found.pop(repr(far)) for far in fars} | found
             return ({"accuracy": folds[1].accuracy(drawn)} if folds else {}) | named
 
-        rounds = self.config.rounds
-        if not rounds:
-            return {}
         everybody = figures(np.ones(trial.space.people))
         # Where impostors were sampled, what the sample says of everybody is a little off, and the rounds with it.
         bias = {name: metrics[name] - value for name, value in everybody.items() if name in metrics}
@@ -145,7 +144,7 @@ class Verification:
             found = figures(drawn)
             return {name: found[name] + shift for name, shift in bias.items()}
 
-        return intervals(trial.space, unbiased, rounds=rounds, seed=self.config.seed)
+        return intervals(trial.space, unbiased, rounds=self.config.rounds, seed=self.config.seed)
 
     def _groups(self, trial: _Trial, points: dict[float, OperatingPoint]) -> Iterator[Group]:
         genuine, impostor = trial.scores.genuine, trial.scores.impostor

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occframe.errors import OccframeError
@@ -27,6 +27,7 @@ names = st.lists(st.from_regex(r"[abc][0-9]", fullmatch=True), min_size=1, max_s
 
 
 @given(names, names)
+@settings(deadline=None)
 def test_every_pair_is_scored_once_and_none_with_itself(first: list[str], second: list[str]) -> None:
     reference, probe = table(first), table(second, seed=1)
     space = PairSpace(reference, probe)

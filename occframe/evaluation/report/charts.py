@@ -64,6 +64,12 @@ def protocol_chart(id_: str, protocol: str, chart: str, curves: Mapping[str, Cur
     return _chart(id_, f"{axes.title}, {protocol}", axes, lines)
 
 
+def sweep_chart(id_: str, title: str, axis: str, figure: str, curves: Mapping[str, Curve], *, rate: bool) -> Chart:
+    """A figure over what is swept, one line a system or sweep. rate: the figure is a share."""
+    lines = {name: (np.asarray(curve.x, float), np.asarray(curve.y, float)) for name, curve in curves.items()}
+    return _chart(id_, title, _Axes(title, axis, figure, rate=rate), lines)
+
+
 def loss_chart(id_: str, model: str, losses: Mapping[str, Curve]) -> Chart:
     """Losses of a training over its optimiser steps."""
     lines = {name: (curve.x, curve.y) for name, curve in losses.items()}
