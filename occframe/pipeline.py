@@ -215,11 +215,11 @@ class Runner:
         url = self.run_dir.fresh_step_dir(step.name, keep=step.action == "resume")
         self.run_dir.record(step.name, StepRecord(step.use, "running", step.fingerprint, now()))
         context = RunningStep(self, step.name, block, url)
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.process_time()
         distributed.tell(step.name)
         try:
             outcome = context.build.build(block).run(context)
-            self._finish(step, block, outcome, context, began)
+            self._finish(step, block, outcome, context, began, worked)
             if self._stop.is_set():
                 # A step that finished before it saw the request is done; the run stops behind it.
                 raise Interrupted("stopped", remedy="run the same command again to go on")
@@ -249,7 +249,13 @@ class Runner:
                     self.run_dir.change(other, fingerprint="")
 
     def _finish(
-        self, step: PlannedStep, block: StepBlock, outcome: StepOutcome, context: RunningStep, began: float
+        self,
+        step: PlannedStep,
+        block: StepBlock,
+        outcome: StepOutcome,
+        context: RunningStep,
+        began: float,
+        worked: float,
     ) -> None:
         kinds = block.config.outputs()
         if set(outcome.outputs) != set(kinds):
@@ -268,6 +274,7 @@ class Runner:
             step.name,
             status="done",
             seconds=round(time.monotonic() - began, 3),
+            cpu_seconds=round(time.process_time() - worked, 3),
             outputs={part: {"kind": kinds[part], "meta": dict(meta)} for part, meta in outcome.outputs.items()},
             metrics={key: value if math.isfinite(value) else None for key, value in outcome.metrics.items()},
             headlines=tuple(outcome.headlines),

@@ -27,13 +27,17 @@ Status = Literal["running", "done", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is known of one step. fingerprint: of everything its result depends on. outputs: name -> {kind, meta}."""
+    """What is known of one step. fingerprint: of everything its result depends on. outputs: name -> {kind, meta}.
+
+    cpu_seconds: of this process, all threads.
+    """
 
     use: str
     status: Status
     fingerprint: str
     started: str
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     outputs: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     headlines: tuple[str, ...] = ()

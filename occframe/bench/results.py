@@ -1,42 +1,61 @@
-"""The result of a suite as plain data, and as a table."""
+"""The result of a suite as plain data: what a reader needs to believe it, rerun it and compare it."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from occframe.bench.suite import SuiteConfig, evaluation_step
+from occframe.errors import OccframeError
 from occframe.rundir import StepRecord, canonical
+from occframe.storage import exists, join
+from occframe.types import ProtocolResult
 
-FORMAT = 1
+FORMAT = 2
 
 
-def collect(suite: SuiteConfig, steps: Mapping[str, StepRecord], run: Mapping[str, Any]) -> dict[str, Any]:
-    """One row a system × trial × condition, and what a reader needs to rerun it. run: the manifest's facts."""
+def collect(
+    suite: SuiteConfig, steps: Mapping[str, StepRecord], run: Mapping[str, Any], inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """One row a system × trial × condition. run: the manifest's facts. inputs: as ``inputs_of`` gives them."""
     flat = suite.model_dump(mode="json")
     rows = []
     for system in suite.systems:
         for trial in suite.trials:
-            record = steps[evaluation_step(system, trial)]
-            for condition in suite.conditions:
+            step = evaluation_step(system, trial)
+            found = evaluated(join(suite.run_dir, step))
+            for condition in suite.conditions_of(trial):
                 # Metric names of the evaluate step read protocol.condition.figure.
                 metrics = {
                     key.split(".", 2)[2]: value
-                    for key, value in record.metrics.items()
+                    for key, value in steps[step].metrics.items()
                     if key.split(".", 2)[1] == condition
                 }
-                rows.append({"system": system, "trial": trial, "condition": condition, "metrics": metrics})
+                result = found[condition]
+                rows.append(
+                    {
+                        "system": system,
+                        "trial": trial,
+                        "condition": condition,
+                        "metrics": metrics,
+                        "intervals": {name: [item.low, item.high] for name, item in result.intervals.items()},
+                        "counts": dict(result.counts),
+                        "step": step,
+                    }
+                )
     return {
         "format": FORMAT,
         "suite": suite.name,
-        "suite_hash": hashlib.sha256(canonical(flat)).hexdigest()[:16],
+        "suite_hash": suite_hash(flat),
         "seed": suite.seed,
         "finished": max(steps[evaluation_step(s, t)].started for s in suite.systems for t in suite.trials),
         "seconds": round(sum(record.seconds for record in steps.values()), 1),
+        "cpu_seconds": round(sum(record.cpu_seconds for record in steps.values()), 1),
         "data": run["data"],
+        "inputs": dict(inputs),
         "versions": run["versions"],
         "machine": run["machine"],
         "configuration": flat,
@@ -44,19 +63,71 @@ def collect(suite: SuiteConfig, steps: Mapping[str, StepRecord], run: Mapping[st
     }
 
 
-def as_table(result: Mapping[str, Any]) -> Table:
-    figures = list(dict.fromkeys(key for row in result["rows"] for key in row["metrics"]))
-    table = Table(title=f"{result['suite']} ({result['suite_hash']})")
-    for heading in ("system", "trial", "condition"):
-        table.add_column(heading)
-    for figure in figures:
-        table.add_column(figure, justify="right")
-    for row in result["rows"]:
-        values = (row["metrics"].get(figure) for figure in figures)
-        table.add_row(
-            row["system"],
-            row["trial"],
-            row["condition"],
-            *("" if value is None else f"{value:.4f}" for value in values),
+def suite_hash(flat: Mapping[str, Any]) -> str:
+    """Of everything but where cells are kept and on what they are computed."""
+    return hashlib.sha256(canonical({k: v for k, v in flat.items() if k not in ("run_dir", "device")})).hexdigest()[:16]
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result file, or the one in a suite's run directory. Raises OccframeError."""
+    path = path / "result.json" if path.is_dir() else path
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result["format"] not in (1, FORMAT) or not isinstance(result["rows"], list):
+            raise OccframeError(f"{path} has format {result['format']}", remedy="run the suite again")
+        return dict(result)
+    except OSError as error:
+        raise OccframeError(
+            f"there is no result at {path}", remedy="make one with `occframe bench run SUITE`"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise OccframeError(f"{path} is no result of a suite: {error}", remedy="run the suite again") from error
+
+
+def evaluated(url: str) -> dict[str, ProtocolResult]:
+    """What the evaluate step in directory ``url`` found, by condition, with rounds and trials."""
+    from occframe.evaluation.results import load_evaluation
+
+    (by_condition,) = load_evaluation(url).results.values()
+    return dict(by_condition)
+
+
+def cell(result: Mapping[str, Any], row: Mapping[str, Any]) -> ProtocolResult:
+    """Everything known of one row. Raises OccframeError where its run directory is not at hand."""
+    url = join(result["configuration"]["run_dir"], row.get("step") or evaluation_step(row["system"], row["trial"]))
+    if not exists(url):
+        raise OccframeError(
+            f"the cells of this result lie in {result['configuration']['run_dir']}, which is not here",
+            remedy="run the suite again on this machine: what is committed are its figures",
         )
-    return table
+    return evaluated(url)[row["condition"]]
+
+
+def stale_rows(result: Mapping[str, Any], suite: SuiteConfig, inputs: Mapping[str, str]) -> dict[int, list[str]]:
+    """Row number -> what it was computed from and what is no longer so. inputs: as they are now."""
+    old, new = result["configuration"], suite.model_dump(mode="json")
+    common = [key for key in ("seed", "embed") if old.get(key) != new[key]]
+    found = {}
+    for number, row in enumerate(result["rows"]):
+        trial = new["trials"].get(row["trial"], {})
+        names = [str(trial.get(key) or "").partition(".")[0] for key in ("data", "reference", "distractors")]
+        parts = [("systems", row["system"]), ("trials", row["trial"]), *(("data", name) for name in names if name)]
+        changed = [*common]
+        for section, name in parts:
+            same = old[section].get(name) == new[section].get(name)
+            key = f"{section}.{name}"
+            if not same or result.get("inputs", {}).get(key) != inputs.get(key):
+                changed.append(key)
+        if _cover(old, row["condition"]) != _cover(new, row["condition"]):
+            changed.append(f"conditions.{row['condition']}")
+        if changed:
+            found[number] = list(dict.fromkeys(changed))
+    return found
+
+
+def _cover(flat: Mapping[str, Any], condition: str) -> Any:
+    """What covers the probes under a condition, a point of a sweep among them."""
+    if condition in flat["conditions"]:
+        return flat["conditions"][condition]
+    sweep = condition.rpartition("-")[0]
+    return flat.get("sweeps", {}).get(sweep, "not there")

@@ -11,29 +11,53 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from occframe.component import BackboneBlock, Config, DataRef, OcclusionBlock, ProtocolBlock
+from occframe.component import BackboneBlock, Config, DataRef, FileRef, OcclusionBlock, ProtocolBlock
 from occframe.config import DataBlock, Name, Pipeline, load_pipeline, problems_of
-from occframe.errors import ConfigError, Problem
+from occframe.errors import ConfigError, OccframeError, Problem
 from occframe.plugins import PluginRegistry
 from occframe.rundir import canonical
 from occframe.yamlfile import YamlFile, dump_yaml, parse_yaml
 
 
 class System(Config):
-    """A recogniser under test: the finished step of a run, or a network with its weights."""
+    """A recogniser under test: the finished step of a run, a network with its weights, or embeddings alone.
+
+    ``backbone: {use: onnx, path: …}`` is any ONNX model or an InsightFace model folder, ``{use: callable, …}`` any
+    Python function.
+    """
 
     model: str | None = Field(None, description="RUN_DIR/STEP of a finished run")
     backbone: BackboneBlock | None = None
-    weights: str | None = Field(None, description="checkpoint for `backbone`: path, URL or registry:NAME")
+    weights: FileRef | None = Field(
+        None, description="checkpoint for `backbone`: path, URL or registry:NAME; none: it brings its own"
+    )
+    galleries: dict[str, str] = Field(
+        {},
+        description="embeddings made elsewhere, instead of a network: gallery by data set, and by data set and "
+        "condition: {lfw: FOLDER, lfw/masked: FOLDER}",
+    )
     embed: dict[str, Any] = Field(
         {}, description="options of this system's embed steps, over the suite's: `removal: {generator: RUN_DIR/STEP}`"
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.model is None) == (self.backbone is None) or (self.backbone is None) != (self.weights is None):
-            raise ValueError("a system is either `model: RUN_DIR/STEP` or `backbone` with `weights`")
+        if sum([self.model is not None, self.backbone is not None, bool(self.galleries)]) != 1:
+            raise ValueError("a system is one of `model: RUN_DIR/STEP`, `backbone` (with `weights`) and `galleries`")
+        if self.weights is not None and self.backbone is None:
+            raise ValueError("`weights` are of a `backbone`")
         return self
+
+
+class SuiteSweep(Config):
+    """Conditions that differ in how much is hidden: `NAME-0_2`, `NAME-0_4`, …, and a curve over it in the report."""
+
+    occlusion: OcclusionBlock
+    axis: str = Field("severity", description="the generator's option that is swept")
+    values: list[float] = Field([0.2, 0.4, 0.6, 0.8, 1.0], min_length=2, max_length=50)
+
+    def points(self, name: str) -> dict[str, float]:
+        return {f"{name}-{value:g}".replace(".", "_"): value for value in self.values}
 
 
 class Trial(Config):
@@ -41,6 +65,8 @@ class Trial(Config):
 
     data: DataRef = Field(description="probes: a data set or a part of it")
     reference: DataRef | None = Field(None, description="enrolled faces")
+    distractors: DataRef | None = Field(None, description="other people, enrolled besides where the protocol asks")
+    conditions: list[Name] | None = Field(None, min_length=1, description="some of the suite's; none: all of them")
     protocol: ProtocolBlock
 
 
@@ -56,8 +82,30 @@ class SuiteConfig(Config):
     conditions: dict[Name, OcclusionBlock | None] = Field(
         {"clean": None}, min_length=1, description="occlusion of the probes by name; null leaves them clean"
     )
+    sweeps: dict[Name, SuiteSweep] = Field({}, description="further conditions, of rising severity")
     trials: dict[Name, Trial] = Field(min_length=1)
     embed: dict[str, Any] = Field({}, description="options of every embed step, e.g. flip, batch_size, precision")
+
+    @model_validator(mode="after")
+    def _conditions_exist(self) -> Self:
+        known = self.all_conditions
+        for name, trial in self.trials.items():
+            if unknown := sorted(set(trial.conditions or ()) - known.keys()):
+                raise ValueError(f"trial `{name}` names the condition `{unknown[0]}`; there are: {', '.join(known)}")
+        return self
+
+    @property
+    def all_conditions(self) -> dict[str, tuple[OcclusionBlock | None, str, float]]:
+        """Occlusion by condition, with the option that a sweep sets and its value ("" where none does)."""
+        known: dict[str, tuple[OcclusionBlock | None, str, float]] = {
+            name: (block, "", 0.0) for name, block in self.conditions.items()
+        }
+        for name, sweep in self.sweeps.items():
+            known |= {point: (sweep.occlusion, sweep.axis, value) for point, value in sweep.points(name).items()}
+        return known
+
+    def conditions_of(self, trial: str) -> list[str]:
+        return list(self.trials[trial].conditions or self.all_conditions)
 
 
 def load_suite(file: YamlFile, registry: PluginRegistry) -> SuiteConfig:
@@ -73,13 +121,24 @@ def load_suite(file: YamlFile, registry: PluginRegistry) -> SuiteConfig:
 def expand(suite: SuiteConfig, name: str, registry: PluginRegistry) -> Pipeline:
     """The pipeline that computes every cell of the suite; ``evaluation_step`` names the step of a cell."""
     flat = suite.model_dump(mode="json")
-    steps = [step for system in suite.systems for step in _steps_of(system, suite, flat)]
+    covers = {name: _cover(*found, registry) for name, found in suite.all_conditions.items()}
+    steps = [step for system in suite.systems for step in _steps_of(system, suite, flat, covers)]
     raw = {key: flat[key] for key in ("name", "run_dir", "seed", "device", "data")} | {"steps": steps}
     return load_pipeline(parse_yaml(dump_yaml(raw), f"{name} (expanded)"), registry)
 
 
 def evaluation_step(system: str, trial: str) -> str:
     return f"evaluate-{system}-{trial}"
+
+
+def _cover(block: OcclusionBlock | None, axis: str, value: float, registry: PluginRegistry) -> dict[str, Any] | None:
+    """The block of one condition, written out in full."""
+    from occframe.steps.sweep import at_value
+
+    if block is None:
+        return None
+    swept = at_value(block, axis, value, {"registry": registry}) if axis else block
+    return swept.model_dump(mode="json")
 
 
 def _embedding_step(system: str, data: str, occlusion: Mapping[str, Any] | None) -> str:
@@ -90,30 +149,50 @@ def _embedding_step(system: str, data: str, occlusion: Mapping[str, Any] | None)
     return f"embed-{system}-{hashlib.sha256(canonical([data, occlusion])).hexdigest()[:10]}"
 
 
-def _steps_of(system: str, suite: SuiteConfig, flat: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _steps_of(
+    system: str, suite: SuiteConfig, flat: Mapping[str, Any], covers: Mapping[str, dict[str, Any] | None]
+) -> Iterator[dict[str, Any]]:
     chosen = suite.systems[system]
     model = chosen.model or f"model-{system}"
-    if not chosen.model:
+    if chosen.backbone:
         written = flat["systems"][system]
         yield {"use": "pretrained", "name": model, "backbone": written["backbone"], "weights": written["weights"]}
     embedded: dict[str, dict[str, Any]] = {}
 
     def embedding(data: str, condition: str | None) -> str:
-        occlusion = flat["conditions"][condition] if condition else None
+        occlusion = covers[condition] if condition else None
         name = _embedding_step(system, data, occlusion)
-        step = {"use": "embed", "name": name, "model": model, "data": str(data), "occlusion": occlusion}
-        embedded[name] = suite.embed | chosen.embed | step
+        if chosen.galleries:
+            key = data if occlusion is None else f"{data}/{condition}"
+            if key not in chosen.galleries:
+                raise OccframeError(
+                    f"system `{system}` has no gallery of {key}",
+                    remedy="name it under `galleries`, or leave the condition out with `conditions` of the trial",
+                )
+            embedded[name] = {"use": "gallery", "name": name, "url": chosen.galleries[key]}
+        else:
+            step = {"use": "embed", "name": name, "model": model, "data": str(data), "occlusion": occlusion}
+            embedded[name] = suite.embed | chosen.embed | step
         return name
 
-    evaluations = [
-        {
-            "use": "evaluate",
-            "name": evaluation_step(system, trial_name),
-            "reference": embedding(trial.reference or trial.data, None),
-            "probes": {condition: embedding(trial.data, condition) for condition in suite.conditions},
-            "protocols": [flat["trials"][trial_name]["protocol"]],
+    evaluations = []
+    for trial_name, trial in suite.trials.items():
+        conditions = suite.conditions_of(trial_name)
+        sweeps = {
+            name: {"axis": sweep.axis, "points": sweep.points(name)}
+            for name, sweep in suite.sweeps.items()
+            if set(sweep.points(name)) <= set(conditions)
         }
-        for trial_name, trial in suite.trials.items()
-    ]
+        evaluations.append(
+            {
+                "use": "evaluate",
+                "name": evaluation_step(system, trial_name),
+                "reference": embedding(trial.reference or trial.data, None),
+                "probes": {condition: embedding(trial.data, condition) for condition in conditions},
+                "distractors": embedding(trial.distractors, None) if trial.distractors else None,
+                "sweeps": sweeps,
+                "protocols": [flat["trials"][trial_name]["protocol"]],
+            }
+        )
     yield from embedded.values()
     yield from evaluations

@@ -28,3 +28,9 @@ def occframe_register_backbones(register):  # type: ignore[no-untyped-def]
         config="occframe_backbones.configs:OnnxConfig",
         summary="any recogniser in an ONNX file, InsightFace's among them, for inference (extra `onnx`)",
     )
+    register(
+        "callable",
+        "occframe_backbones.function:build_callable",
+        config="occframe_backbones.configs:CallableConfig",
+        summary="any Python function from pictures to embeddings, for inference",
+    )

@@ -52,7 +52,7 @@ class MobileFaceNetConfig(Config):
 
 
 class OnnxConfig(Config):
-    path: FileRef = Field(description="the .onnx file: a path or any fsspec URL")
+    path: FileRef = Field(description="the .onnx file, or an InsightFace model folder: a path or any fsspec URL")
     output: str | None = Field(None, description="name of the embedding; none: `embedding`, or else the first output")
     input_size: tuple[int, int] | None = Field(
         None, description="height and width where the file takes any; what occframe exported says it itself"
@@ -68,3 +68,16 @@ class OnnxConfig(Config):
         from occframe_backbones.examples import onnx_file
 
         return [{"path": str(onnx_file(folder))}]
+
+
+class CallableConfig(Config):
+    function: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$",
+        description="`package.module:name`: images, array [B, H, W, 3] uint8 RGB -> embeddings, array [B, D]; it is "
+        "imported and called",
+    )
+    input_size: tuple[int, int] = Field((112, 112), description="height and width it is given")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        return [{"function": "occframe_backbones.examples:mean_colours", "input_size": [32, 32]}]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from occframe import BuildContext, OccframeError
 from occframe.exporting import METADATA_KEY, read_facts
-from occframe.storage import read_bytes
+from occframe.storage import filesystem, join, read_bytes
 from occframe.types import BackboneOutput, ImageSpec
 from occframe_backbones.configs import OnnxConfig
 
@@ -118,10 +118,35 @@ def _session(data: bytes, origin: str, device: str) -> Any:
 
 
 def build_onnx(config: OnnxConfig, context: BuildContext) -> OnnxBackbone:
-    try:
-        data = read_bytes(config.path)
-    except OSError as error:
-        raise OccframeError(f"there is no ONNX file at {config.path}", remedy="check the path") from error
-    if len(data) > MAX_BYTES:
-        raise OccframeError(f"{config.path} has {len(data) >> 20} MiB, more than ONNX files can have")
-    return OnnxBackbone(data, config.path, config, context.device)
+    fs, place = filesystem(config.path)
+    if not fs.isdir(place):
+        return OnnxBackbone(_read(config.path), config.path, config, context.device)
+    found = []
+    for file in sorted(name for name in fs.ls(place, detail=False) if name.endswith(".onnx")):
+        url = join(config.path, file.rpartition("/")[2])
+        data = _read(url)
+        if _takes_faces(_session(data, url, "cpu")):
+            found.append((url, data))
+    if len(found) != 1:
+        names = ", ".join(url for url, _ in found) or "none of its files"
+        raise OccframeError(
+            f"{config.path} should hold one recogniser, an .onnx that takes 112 x 112 faces; {names} does",
+            remedy="name the file itself with `path`",
+        )
+    return OnnxBackbone(found[0][1], found[0][0], config, context.device)
+
+
+def _read(url: str) -> bytes:
+    fs, place = filesystem(url)
+    if not fs.isfile(place):
+        raise OccframeError(f"there is no ONNX file at {url}", remedy="check the path")
+    if (size := fs.info(place)["size"]) > MAX_BYTES:
+        raise OccframeError(f"{url} has {size >> 20} MiB, more than ONNX files can have")
+    return read_bytes(url)
+
+
+def _takes_faces(session: Any) -> bool:
+    """Of the files in an InsightFace model folder only the recogniser takes 112 x 112: detectors, landmarks, gender
+    and age take other sizes."""
+    inputs = session.get_inputs()
+    return len(inputs) == 1 and list(inputs[0].shape[1:]) == [3, 112, 112] and len(session.get_outputs()) == 1

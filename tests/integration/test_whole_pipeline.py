@@ -131,7 +131,8 @@ trials:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("  trained: {model: runs/x/y, weights: z}", "a system is either `model: RUN_DIR/STEP` or `backbone`"),
+        ("  trained: {model: runs/x/y, weights: z}", "`weights` are of a `backbone`"),
+        ("  trained: {}", "a system is one of `model: RUN_DIR/STEP`, `backbone`"),
         ("  trained: {modell: runs/x/y}", "did you mean `model`?"),
         ("  trained: {model: runs/x/y}", "runs/x/y is not the finished step of a run"),
     ],

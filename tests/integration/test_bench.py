@@ -1,0 +1,202 @@
+"""Suites from the command line: systems of every kind, sweeps, what is stale, tables, comparisons, the page."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from occframe import OccframeError
+from occframe.cli import cli
+from occframe.component import BackboneBlock
+from occframe.data import FaceParquetWriter
+from occframe.gallery import Gallery, GalleryWriter
+from occframe.models import save_model
+from occframe.standalone import parse_block, standalone_context
+from occframe_datasets.synthetic import SyntheticFaces
+
+SUITE = """\
+name: small
+run_dir: {folder}/run
+data:
+  faces: {{use: parquet, url: {folder}/faces.parquet, aligned: true}}
+systems:
+  network: {{backbone: {{use: mobilefacenet, input_size: [32, 32]}}, weights: {folder}/model/model.safetensors}}
+  function: {{backbone: {{use: callable, function: "occframe_backbones.examples:mean_colours", input_size: [32, 32]}}}}
+  {rival}
+sweeps:
+  boxes: {{occlusion: rectangles, axis: coverage, values: [0.1, {worst}]}}
+trials:
+  pairs:
+    data: faces
+    protocol: {{use: verification, fars: [0.1], draw: {{genuine: 40, impostor: 200}}, rounds: 50}}
+"""
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    write_faces(folder)
+    context = standalone_context()
+    torch.manual_seed(0)
+    block = parse_block(BackboneBlock, {"use": "mobilefacenet", "input_size": [32, 32]}, context)
+    save_model(str(folder / "model"), context.build(block), block)
+    (folder / "suite.yaml").write_text(SUITE.format(folder=folder, rival="", worst=0.4))
+    run("bench", "run", folder / "suite.yaml")
+    return folder
+
+
+def write_faces(folder, seed=0):
+    faces = SyntheticFaces(identities=8, images=4, size=32, seed=seed)
+    with FaceParquetWriter(str(folder / "faces.parquet")) as writer:
+        for row, name in enumerate(faces.ids):
+            writer.add(name, faces.subjects[row], faces.read([row])[0])
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    return json.loads((folder / "run" / "result.json").read_text())
+
+
+def test_every_cell_has_figures_intervals_and_counts(result):
+    cells = {(row["system"], row["condition"]): row for row in result["rows"]}
+    conditions = ("clean", "boxes-0_1", "boxes-0_4")
+    assert set(cells) == {(system, at) for system in ("network", "function") for at in conditions}
+    row = cells["function", "clean"]
+    low, high = row["intervals"]["tar@far=1e-1"]
+    assert low <= row["metrics"]["tar@far=1e-1"] <= high
+    assert row["counts"]["genuine pairs"] == 40
+    assert result["cpu_seconds"] > 0
+    assert set(result["inputs"]) == {"data.faces", "systems.network", "systems.function", "trials.pairs"}
+
+
+def test_embeddings_of_a_rival_take_part_without_its_code(folder, result, tmp_path):
+    """The network's own embeddings, as a gallery: the same figures."""
+    embeds = {path.name: path for path in (folder / "run").glob("embed-network-*")}
+    galleries = {}
+    for at, key in (("clean", "faces"), ("boxes-0_1", "faces/boxes-0_1"), ("boxes-0_4", "faces/boxes-0_4")):
+        evaluation = json.loads((folder / "run" / "evaluate-network-pairs" / "evaluation.json").read_text())
+        galleries[key] = str(embeds[evaluation["probes"][at]["name"]])
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        SUITE.format(folder=folder, rival=f"rival: {{galleries: {json.dumps(galleries)}}}", worst=0.4).replace(
+            f"{folder}/run", f"{tmp_path}/run"
+        )
+    )
+    run("bench", "run", suite)
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    figures = {(row["system"], row["condition"]): row["metrics"] for row in rows}
+    for at in ("clean", "boxes-0_1", "boxes-0_4"):
+        assert figures["rival", at] == figures["network", at]
+    suite.write_text(suite.read_text().replace("faces/boxes-0_1", "faces/boxes"))
+    with pytest.raises(OccframeError, match="system `rival` has no gallery of faces/boxes-0_1"):
+        run("bench", "run", suite)
+
+
+def test_a_gallery_that_changed_is_copied_again(folder, tmp_path):
+    source = next((folder / "run").glob("embed-function-*"))
+    schema = Gallery.open(str(source)).schema
+    vectors = np.eye(schema.dim, dtype=np.float32)[:2]
+    with GalleryWriter(str(tmp_path / "g"), schema) as writer:
+        writer.write(["a"], ["p"], vectors[:1])
+    pipeline = tmp_path / "p.yaml"
+    pipeline.write_text(f"run_dir: {tmp_path}/run\nsteps:\n  - {{use: gallery, url: {tmp_path}/g}}\n")
+    run("run", pipeline)
+    assert Gallery.open(str(tmp_path / "run" / "gallery")).count == 1
+    with GalleryWriter(str(tmp_path / "g"), schema) as writer:
+        writer.write(["b"], ["p"], vectors[1:])
+    run("run", pipeline)
+    assert Gallery.open(str(tmp_path / "run" / "gallery")).count == 2
+
+
+def test_what_is_stale_is_named(folder, tmp_path):
+    assert "all 6 rows are of the suite as it is" in run("bench", "check", folder / "suite.yaml", folder / "run")
+    other = tmp_path / "suite.yaml"
+    other.write_text(SUITE.format(folder=folder, rival="", worst=0.5))
+    with pytest.raises(OccframeError, match=r"4 of 6 rows are stale"):
+        run("bench", "check", other, folder / "run")
+    table = run("bench", "table", folder / "run", "--suite", other)
+    assert table.count("†") == 5
+    assert "| network | clean |" in table
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    write_faces(changed, seed=1)
+    other.write_text(SUITE.format(folder=folder, rival="", worst=0.4).replace(f"{folder}/faces", f"{changed}/faces"))
+    with pytest.raises(OccframeError, match=r"6 of 6 rows are stale"):
+        run("bench", "check", other, folder / "run")
+
+
+def test_a_table_with_intervals(folder, result):
+    table = run("bench", "table", folder / "run", "--figure", "tar@far=1e-1")
+    assert "| pairs | condition | TAR @ FAR 1e-1 |" in table
+    assert re.search(r"\| function \| boxes-0_4 \| \d+\.\d\d % \[\d+\.\d, \d+\.\d\] \|", table)
+    with pytest.raises(OccframeError, match="no row has the figure `rank-1`"):
+        run("bench", "table", folder / "run", "--figure", "rank-1")
+
+
+def test_tables_of_a_page_are_filled_and_checked(folder, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"# Title\n\n<!-- bench: {folder}/run/result.json eer -->\n<!-- /bench -->\n\nThe end.\n")
+    with pytest.raises(OccframeError, match="are stale"):
+        run("bench", "fill", page, "--check")
+    assert "written anew" in run("bench", "fill", page)
+    assert "| network | clean |" in page.read_text()
+    assert page.read_text().endswith("<!-- /bench -->\n\nThe end.\n")
+    assert "up to date" in run("bench", "fill", page, "--check")
+    page.write_text("# Title\n")
+    with pytest.raises(OccframeError, match="has no block to fill"):
+        run("bench", "fill", page)
+
+
+def test_two_systems_are_compared_over_the_same_people(folder):
+    text = run("bench", "compare", f"{folder}/run:network", "function")
+    assert "pairs, boxes-0_4" in text
+    assert re.search(r"TAR @ FAR 1e-1 .* points, p = ", text)
+    assert "McNemar: of 240 trials" in text
+    found = json.loads(run("bench", "compare", f"{folder}/run:network", "network", "--json"))
+    assert all(item["difference"] == 0 == item["low"] for cell in found for item in cell["found"]["differences"])
+    with pytest.raises(OccframeError, match="no system `rival`"):
+        run("bench", "compare", f"{folder}/run:network", "rival")
+
+
+def test_a_result_without_its_cells(folder, result, tmp_path):
+    elsewhere = json.loads(json.dumps(result))
+    elsewhere["configuration"]["run_dir"] = str(tmp_path / "gone")
+    (tmp_path / "result.json").write_text(json.dumps(elsewhere))
+    assert "| network | clean |" in run("bench", "table", tmp_path / "result.json")
+    with pytest.raises(OccframeError, match="which is not here"):
+        run("bench", "compare", f"{tmp_path}/result.json:network", "function")
+
+
+def test_the_page(folder, tmp_path):
+    run("bench", "report", folder / "run", "-o", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Benchmark small" in page
+    assert "over coverage, boxes, pairs" in page
+    assert "default-src 'none'" in page
+    assert len(page) < 3 << 20
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("trials:", "trials:\n  more: {data: faces, protocol: identification, conditions: [dark]}", "condition `dark`"),
+        ("axis: coverage", "axis: darkness", "darkness"),
+    ],
+)
+def test_wrong_suites(folder, tmp_path, old, new, message):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(SUITE.format(folder=folder, rival="", worst=0.4).replace(old, new, 1))
+    with pytest.raises(Exception, match=message):
+        run("bench", "run", suite)
