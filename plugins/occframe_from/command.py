@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from occframe.component import BuildContext
     from occframe.types import ImageSpec
+    from occframe_from.explaining import Match
 
 
 @click.command()
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 @click.option("--model", required=True, metavar="RUN/STEP", help="A trained model with capability mask_output.")
 @click.option("--gallery", metavar="RUN/STEP", help="Embeddings of the same model: name the nearest faces too.")
 @click.option("--hits", default=5, show_default=True, type=click.IntRange(1, 14), help="How many of these.")
+@click.option(
+    "--images", metavar="PATH", help="The gallery's pictures, to show the nearest: a Parquet file or a folder."
+)
 @click.option("--detector", metavar="NAME", help="Find and align the face first; else IMAGE is an aligned face.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Picture to write [IMAGE-explained.png].")
 @click.option("--device", default="cpu", show_default=True, help="A torch device.")
@@ -30,6 +36,7 @@ def explain(
     model: str,
     gallery: str | None,
     hits: int,
+    images: str | None,
     detector: str | None,
     out: Path | None,
     device: str,
@@ -45,13 +52,16 @@ def explain(
     from occframe_from.explaining import explain_face, nearest
     from occframe_from.picture import draw
 
+    if images and not gallery:
+        raise click.UsageError("--images shows the nearest of a gallery: give --gallery too")
     context = standalone_context(device=device)
     loaded = load_model(model, context, purpose="explain")
     face = _face(image, loaded.image_spec, detector, context)
     explanation = explain_face(loaded, face)
     matches = nearest(Gallery.open(gallery), loaded, explanation.embedding, hits) if gallery else []
+    faces = _faces_of(matches, images, loaded.image_spec, context) if images and matches else None
     path = out or image.with_name(f"{image.stem}-explained.png")
-    picture = draw(face, explanation, matches)
+    picture = draw(face, explanation, matches, faces)
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     write_bytes(str(path), encoded.tobytes())
     if as_json:
@@ -91,3 +101,26 @@ def _face(image: Path, spec: ImageSpec, detector: str | None, context: BuildCont
     aligner = context.build(parse_block(AlignerBlock, size, context))
     aligned: np.ndarray = aligner.align(picture, found[0].landmarks).image
     return aligned
+
+
+def _faces_of(matches: Sequence[Match], images: str, spec: ImageSpec, context: BuildContext) -> np.ndarray:
+    """Pictures of the matches, [n, H, W, 3] uint8 RGB; black where there is none of that id."""
+    import numpy as np
+
+    from occframe.component import DatasetBlock
+    from occframe.data import load_faces
+    from occframe.errors import OccframeError
+    from occframe.standalone import parse_block
+
+    kind = "parquet" if images.endswith(".parquet") else "folder"
+    dataset = context.build(parse_block(DatasetBlock, {"use": kind, "url": images}, context))
+    row_of = {name: row for row, name in enumerate(dataset.ids)}
+    known = [at for at, match in enumerate(matches) if match.id in row_of]
+    if not known:
+        raise OccframeError(
+            f"{images} has no picture named {matches[0].id!r}, nor of any other match",
+            remedy="give the pictures that the gallery was embedded from",
+        )
+    faces = np.zeros((len(matches), spec.height, spec.width, 3), np.uint8)
+    faces[known] = load_faces(dataset, [row_of[matches[at].id] for at in known], spec.height, spec.width)
+    return faces

@@ -14,8 +14,10 @@ _MARGIN, _LINE = 12, 22
 _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (0, 176, 80)
 
 
-def draw(face: np.ndarray, explanation: Explanation, matches: Sequence[Match] = ()) -> np.ndarray:
-    """face: array [H, W, 3] uint8 RGB. Returns a picture [h, w, 3] uint8 RGB."""
+def draw(
+    face: np.ndarray, explanation: Explanation, matches: Sequence[Match] = (), faces: np.ndarray | None = None
+) -> np.ndarray:
+    """face: array [H, W, 3] uint8 RGB. faces: of the matches, [n, H, W, 3]. Returns a picture [h, w, 3] uint8 RGB."""
     shown = cv2.resize(face, None, fx=_SCALE, fy=_SCALE, interpolation=cv2.INTER_CUBIC)
     panels = [(shown, "face")]
     if explanation.heat is not None:
@@ -25,7 +27,7 @@ def draw(face: np.ndarray, explanation: Explanation, matches: Sequence[Match] = 
         panels.append((_framed(shown, explanation), _region_text(explanation)))
     columns = [_captioned(panel, text) for panel, text in panels]
     if matches:
-        columns.append(_list(matches, columns[0].shape[0]))
+        columns.append(_list(matches, columns[0].shape[0], faces))
     gap = np.full((columns[0].shape[0], _MARGIN, 3), _PAPER, np.uint8)
     row = np.concatenate([part for column in columns for part in (gap, column)] + [gap], axis=1)
     edge = np.full((_MARGIN, row.shape[1], 3), _PAPER, np.uint8)
@@ -62,11 +64,21 @@ def _captioned(panel: np.ndarray, text: str) -> np.ndarray:
     return np.concatenate([panel, strip])
 
 
-def _list(matches: Sequence[Match], height: int) -> np.ndarray:
+def _list(matches: Sequence[Match], height: int, faces: np.ndarray | None) -> np.ndarray:
     sheet = np.full((height, 340, 3), _PAPER, np.uint8)
     _write(sheet, "nearest in the gallery (cosine)", _LINE - 4)
-    for number, match in enumerate(matches[: height // _LINE - 1], start=1):
-        _write(sheet, f"{match.cosine:.3f}  {match.subject}  ({match.id})", number * _LINE + _LINE - 4)
+    shown = matches[: height // _LINE - 1]
+    tall = _LINE if faces is None else (height - _LINE) // len(shown)
+    for number, match in enumerate(shown):
+        top, left = _LINE + number * tall, 1
+        if faces is not None:
+            side = min(tall - 2, 112)
+            across = side * faces.shape[2] // faces.shape[1]
+            sheet[top : top + side, left : left + across] = cv2.resize(
+                faces[number], (across, side), interpolation=cv2.INTER_AREA
+            )
+            left += across + _MARGIN // 2
+        _write(sheet[:, left:], f"{match.cosine:.3f}  {match.subject}  ({match.id})", top + min(tall, 112) // 2 + 7)
     return sheet
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from occframe.models import load_model, save_model
 from occframe.plugins import PluginRegistry
 from occframe_from.command import explain
 from occframe_from.explaining import explain_face, nearest
+from tests.faces import orl_face
 
 torch.set_num_threads(1)
 BUILD = BuildContext(PluginRegistry.discover(), seed=3)
@@ -87,6 +89,54 @@ def test_the_nearest_of_a_gallery_are_named(tmp_path: Path) -> None:
     np.testing.assert_allclose([match["cosine"] for match in told["matches"]], cosines[best], atol=1e-4)
     assert set(told) == {"pattern", "probability", "box", "picture", "matches"}
     assert (tmp_path / "why.png").stat().st_size > 1000
+
+
+def test_the_nearest_of_a_gallery_are_shown(tmp_path: Path) -> None:
+    url = made(tmp_path / "model")
+    explains = load_model(url, BUILD, purpose="explain")
+    people = tmp_path / "people"
+    for seed, name in enumerate(["ann", "bob"]):
+        (people / name).mkdir(parents=True)
+        stored(people / name, face(seed), "1.png")
+    vectors = np.stack([explain_face(explains, face(seed)).embedding for seed in range(3)])
+    schema = GallerySchema(
+        dim=16, dtype="float32", model_fingerprint=explains.fingerprint, image_spec=explains.image_spec
+    )
+    with GalleryWriter(str(tmp_path / "gallery"), schema) as writer:
+        writer.write(["ann/1.png", "bob/1.png", "cid/1.png"], ["ann", "bob", "cid"], vectors)
+    image, gallery = stored(tmp_path, face(1)), ["--gallery", str(tmp_path / "gallery")]
+    done = run(image, "--model", url, *gallery, "--images", str(people))
+    assert done.exit_code == 0, done.output
+    picture = cv2.imread(str(tmp_path / "face-explained.png"))
+    thumbnail = cv2.resize(face(1)[:, :, ::-1], (48, 64), interpolation=cv2.INTER_AREA)
+    found = cv2.matchTemplate(picture, thumbnail, cv2.TM_SQDIFF)
+    assert float(found.min()) < 1e-4 * float(found.max())  # (64 * 3 + 28 - 22) // 3 - 2 pixels high
+
+    refused = run(image, "--model", url, "--images", str(people))
+    assert "give --gallery too" in refused.output
+    (tmp_path / "others" / "dan").mkdir(parents=True)
+    stored(tmp_path / "others" / "dan", face(5), "1.png")
+    wrong = run(image, "--model", url, *gallery, "--images", str(tmp_path / "others"))
+    assert isinstance(wrong.exception, OccframeError)
+    assert "has no picture named 'bob/1.png'" in str(wrong.exception)
+
+
+def test_a_photograph_is_aligned_first(tmp_path: Path) -> None:
+    if find_spec("mtcnn") is None:
+        pytest.skip("the extra `detect` is not installed: pip install 'occframe[detect]'")
+    url = made(tmp_path / "model")
+    photo = np.full((260, 330, 3), 128, np.uint8)
+    photo[70:182, 110:202] = orl_face(1, 1)
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    done = run(str(tmp_path / "photo.png"), "--model", url, "--detector", "mtcnn")
+    assert done.exit_code == 0, done.output
+    shown = cv2.imread(str(tmp_path / "photo-explained.png"))[12:204, 12:156]
+    whole = cv2.resize(photo, (144, 192), interpolation=cv2.INTER_AREA)
+    assert shown.std() > 1.5 * whole.std()  # the face fills the picture, where the photograph is mostly grey
+    stored(tmp_path, np.full((120, 120, 3), 128, np.uint8), "wall.png")
+    none = run(str(tmp_path / "wall.png"), "--model", url, "--detector", "mtcnn")
+    assert isinstance(none.exception, OccframeError)
+    assert "finds no face" in str(none.exception)
 
 
 def test_a_gallery_of_another_model_is_refused(tmp_path: Path) -> None:
