@@ -77,7 +77,7 @@ def real(rows: Sequence[str], shared: Path) -> tuple[dict[str, Any], dict[str, A
     base["weights"] = str(shared / "weights" / "mobilefacenet_casia_128d.safetensors")
     suite["systems"] = {BASELINE: base}
     for row in rows:
-        removal: dict[str, Any] = {"generator": f"{RUNS / f'{row}-{SEED}'}/remover"}
+        removal: dict[str, Any] = {"generator": f"{RUNS / f'{row}-{SEED}'}/refined"}
         suite["systems"][f"{row}-forced"] = base | {"embed": {"removal": removal}}
         removal = removal | {"recogniser": f"{RUNS / 'glasses'}/glasses"}
         suite["systems"][row] = base | {"embed": {"removal": removal}}
@@ -124,7 +124,7 @@ def main() -> None:
     train_recogniser()
 
     build = BuildContext(PluginRegistry.discover())
-    removers = {row: load_generator(str(RUNS / f"{row}-{SEED}" / "remover"), build) for row in rows}
+    removers = {row: load_generator(str(RUNS / f"{row}-{SEED}" / "refined"), build) for row in rows}
     suite, on_real = real([row for row in rows if row not in ABLATIONS], arguments.shared)
     test = PairedTest(
         RUNS / "data" / "bare-test.parquet",
@@ -136,7 +136,7 @@ def main() -> None:
     on_pairs = paired(rows, removers, test)
     if arguments.sheets:
         sheets(arguments.sheets, test, removers)
-    trained = {row: json.loads((RUNS / f"{row}-{SEED}" / "remover" / "model.json").read_text()) for row in rows}
+    trained = {row: json.loads((RUNS / f"{row}-{SEED}" / "refined" / "model.json").read_text()) for row in rows}
     result = {
         "format": 1,
         "study": "glasses",

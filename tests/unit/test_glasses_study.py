@@ -30,7 +30,7 @@ BUILD = BuildContext(REGISTRY)
 
 def remover(row: str):
     written = pipeline(row, shared=Path("shared"), data=Path("data"), runs=Path("runs"), seed=1)
-    return load_pipeline(parse_yaml(dump_yaml(written), row), REGISTRY).steps["remover"].config
+    return load_pipeline(parse_yaml(dump_yaml(written), row), REGISTRY).steps["refined"].config
 
 
 # --- who learns and who is measured -----------------------------------------------------------------------------------
