@@ -300,10 +300,23 @@ class PluginRegistry:
         else:
             hints.append(f"no loaded plugin provides a {kind}")
         hints += [f"plugin {record.label} did not load: {record.error}" for record in failed]
+        hints += _who_would(kind, plain, {record.name for record in self.records})
         blocked = [record.name for record in self.records if record.status == "blocked"]
         if blocked and not near:
             hints.append(f"blocked plugins: {', '.join(blocked)}")
         return PluginError(f"no {kind} is called `{name}`", remedy="; ".join(hints))
+
+
+def _who_would(kind: str, name: str, known: set[str]) -> list[str]:
+    """What the registry of facts says of a component that nobody here provides."""
+    from occframe_registry import plugins
+
+    found = [entry for entry in plugins().values() if f"{kind}:{name}" in entry.components]
+    return [
+        f"plugin {entry.name} of {entry.distribution} has it"
+        + ("" if entry.name in known else f": install {entry.distribution}")
+        for entry in found
+    ]
 
 
 def _names(value: str | None) -> set[str]:

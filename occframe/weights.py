@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import pickle
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occframe.errors import OccframeError, first_line
+from occframe.fetching import sha256_of
 from occframe.storage import filesystem, local_path
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ def locate_weights(source: str) -> str:
     if not path.is_file():
         raise OccframeError(
             f"the weights `{name}` are not on this machine (licence: {entry.licence}; {entry.terms})",
-            remedy=f"get the file of {entry.bytes:,} bytes that {entry.origin} is the origin of, and put it at {path}",
+            remedy=f"run `occframe weights fetch {name}`, or get the file of {entry.bytes:,} bytes that {entry.origin} "
+            f"is the origin of, and put it at {path}",
         )
-    digest = _sha256(path)
+    digest = sha256_of(path)
     if digest != entry.sha256:
         raise OccframeError(
             f"{path} is not the file the registry describes: its sha256 is {digest}, not {entry.sha256}",
@@ -218,8 +219,3 @@ def _unwrap(content: Any, url: str) -> dict[str, Tensor]:
 def _damaged(url: str, error: Exception) -> OccframeError:
     reason = first_line(error)[:200]
     return OccframeError(f"the weights {url} are damaged or cut short: {reason}", remedy="fetch the file again")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

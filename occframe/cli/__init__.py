@@ -22,6 +22,7 @@ COMMANDS = {
     "schema": ("occframe.cli.schema:schema", "Print the JSON Schema of pipeline files, for editors."),
     "plugins": ("occframe.cli.plugins:plugins", "List plugins and the components they provide."),
     "new-plugin": ("occframe.cli.new_plugin:new_plugin", "Write the project of a new plugin, ready to install."),
+    "weights": ("occframe.cli.weights:weights", "List, fetch and verify weights that others trained."),
     "data": ("occframe.cli.data:data", "Convert and inspect data sets of faces."),
     "gallery": ("occframe.cli.gallery:gallery", "Keep, change, check and search embeddings."),
     "bench": ("occframe.cli.bench:bench", "Compare systems on data sets and protocols."),

@@ -20,18 +20,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def plugin_registry(monkeypatch: pytest.MonkeyPatch) -> Callable[..., PluginRegistry]:
+def plugin_registry() -> Callable[..., PluginRegistry]:
     """``plugin_registry(module, …, bundled=False)``: a registry of these plugins alone, whatever is installed.
 
     module: anything with hookimpls. bundled: occframe's own plugins too. One that does not load fails the test.
     """
     from occframe.plugins import PluginRegistry
 
-    for name in ("OCCFRAME_LOAD_PLUGINS", "OCCFRAME_DISABLED_PLUGINS"):
-        monkeypatch.delenv(name, raising=False)
-
     def make(*plugins: Any, bundled: bool = False) -> PluginRegistry:
-        registry = PluginRegistry.discover(only=["occframe"] if bundled else [])
+        registry = PluginRegistry.discover(only=["occframe"] if bundled else [], environ={})
         for number, plugin in enumerate(plugins):
             name = getattr(plugin, "__name__", f"plugin-{number}")
             record = registry.register(plugin, name=name, distribution=f"test-{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import time
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 _STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 #: What one request may hold, see MLflow's REST API, "Log Batch".
 _METRICS, _PARAMETERS, _TEXT = 1000, 100, 500
-_URL_TAG = "occframe.run_dir"
+_PLACE_TAG = "occframe.place"
 
 
 class MLflowTracker:
     """Fulfils ``occframe.types.Tracker``. A run in the same directory goes on with the MLflow run of the former one.
 
-    Figures are called ``STEP/FIGURE``; the pipeline's options are parameters. Raises OccframeError where MLflow is
-    not installed; what its client raises ends the tracking.
+    Figures are called ``STEP/FIGURE``, those of a finished step ``results/STEP/FIGURE``; the pipeline's options are
+    parameters. Raises OccframeError where MLflow is not installed; what its client raises ends the tracking.
     """
 
     def __init__(self, config: MLflowConfig, context: BuildContext) -> None:
@@ -44,13 +45,14 @@ class MLflowTracker:
 
         experiment = self._client.get_experiment_by_name(self._config.experiment)
         number = experiment.experiment_id if experiment else self._client.create_experiment(self._config.experiment)
-        quoted = run.url.replace("'", "\\'")
-        found = self._client.search_runs([number], f"tags.`{_URL_TAG}` = '{quoted}'", max_results=1)
+        # Searched by a hash: MLflow's filters know no way to write a quote.
+        place = hashlib.sha256(run.url.encode()).hexdigest()[:32]
+        found = self._client.search_runs([number], f"tags.`{_PLACE_TAG}` = '{place}'", max_results=1)
         if found:
             self._run_id = found[0].info.run_id
             self._client.update_run(self._run_id, status="RUNNING")
             return
-        tags = {_URL_TAG: run.url, "occframe.seed": str(run.seed), **self._config.tags}
+        tags = {_PLACE_TAG: place, "occframe.run_dir": run.url, "occframe.seed": str(run.seed), **self._config.tags}
         self._run_id = self._client.create_run(number, tags=tags, run_name=run.name).info.run_id
         parameters = [Param(_name(key), str(value)[:_TEXT]) for key, value in _flat(run.config)]
         for start in range(0, len(parameters), _PARAMETERS):
@@ -60,6 +62,7 @@ class MLflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
+        source = f"results/{source}" if step is None else source
         metrics = [
             Metric(_name(f"{source}/{name}"), value, now, step or 0)
             for name, value in figures.items()

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class TensorBoardTracker:
     """Fulfils ``occframe.types.Tracker``. A resumed run adds a second file to the first; TensorBoard shows both as one.
 
-    Tags are ``STEP/FIGURE``. Raises OccframeError where TensorBoard is not installed.
+    Tags are ``STEP/FIGURE`` and, of what a finished step reports, ``results/STEP/FIGURE``. Raises OccframeError where
+    TensorBoard is not installed.
     """
 
     def __init__(self, config: TensorBoardConfig, context: BuildContext) -> None:
@@ -40,6 +41,7 @@ class TensorBoardTracker:
         self._writer.add_text("pipeline", f"```yaml\n{dump_yaml(dict(run.config))}```")
 
     def figures(self, source: str, figures: Mapping[str, float], step: int | None) -> None:
+        source = f"results/{source}" if step is None else source
         for name, value in figures.items():
             if not math.isnan(value):
                 self._writer.add_scalar(f"{source}/{name}", value, step or 0)

@@ -24,7 +24,8 @@ class Figure:
 class WeightsEntry:
     """One set of weights.
 
-    file: its name in the cache. licence: SPDX identifier or "none stated"; terms: what else binds a user.
+    file: its name in the cache. origin: the page of whoever made them; url: of the very file, "" where none is known.
+    licence: SPDX identifier or "none stated"; terms: what else binds a user.
     block: the ``backbone:`` block of a pipeline that loads them, image_spec: what that network must be fed; both empty
     for what is no backbone.
     """
@@ -39,6 +40,7 @@ class WeightsEntry:
     licence: str
     terms: str
     training_data: str
+    url: str = ""
     block: Mapping[str, Any] = field(default_factory=dict)
     image_spec: Mapping[str, Any] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()

@@ -12,6 +12,7 @@ test_conformance = conformance_tests(
     "occframe",
     tier="all",
     expected_failures={
+        "loss/adaface/gradient_is_right": "as published, no gradient flows through the margin that the norm decides",
         "backbone/onnx/is_picklable": "an ONNX Runtime session cannot be sent to another process",
     },
 )

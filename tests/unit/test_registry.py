@@ -1,18 +1,53 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+import tomllib
+from importlib.resources import files
 from urllib.parse import urlparse
 
+import jsonschema
 import pytest
 
 from occframe.component import BackboneBlock, BuildContext
+from occframe.errors import PluginError
 from occframe.plugins import PluginRegistry
 from occframe.types import ImageSpec
 from occframe.weights import locate_weights
-from occframe_registry import WeightsEntry, weights
+from occframe_registry import PluginEntry, ProtocolEntry, WeightsEntry, plugins, protocols, weights
 
+ROOT = files("occframe_registry")
 ENTRIES = list(weights().values())
 BACKBONES = [entry for entry in ENTRIES if entry.kind == "backbone"]
+
+
+@pytest.mark.parametrize("name", ["weights", "protocols", "plugins"])
+def test_every_entry_is_as_its_schema_says(name):
+    schema = json.loads((ROOT / "schema" / f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    entries = tomllib.loads((ROOT / f"{name}.toml").read_text())
+    assert entries
+    jsonschema.validate(entries, schema, cls=jsonschema.Draft202012Validator)
+    known = set(schema["additionalProperties"]["properties"])
+    broken = {"an_entry": dict(next(iter(entries.values()))) | {"sumary": "misspelt"}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema)
+    entry = {"weights": WeightsEntry, "protocols": ProtocolEntry, "plugins": PluginEntry}[name]
+    assert known == {field.name for field in dataclasses.fields(entry)} - {"name"}
+
+
+def test_loaders_give_every_entry_by_its_name():
+    for load in (weights, protocols, plugins):
+        assert all(entry.name == name for name, entry in load().items())
+
+
+def test_what_nobody_provides_is_answered_with_what_to_install():
+    registry = PluginRegistry.discover(only=[])
+    with pytest.raises(PluginError) as caught:
+        registry.find("matcher", "faiss")
+    assert "plugin faiss of occframe has it" in caught.value.remedy
+    assert "blocked plugins: " in caught.value.remedy
 
 
 def test_there_are_entries_of_both_kinds():

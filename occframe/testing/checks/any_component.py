@@ -12,7 +12,7 @@ from occframe.testing.check import Inapplicable, check, require
 from occframe.testing.subject import Subject
 
 #: What capabilities mean stands in docs/hooks.md. Others may be invented; these must be spelt as they are.
-CAPABILITIES = ["delete", "export", "face_aware", "gpu", "grad", "incremental", "mask_output", "split"]
+CAPABILITIES = ["delete", "export", "face_aware", "gpu", "grad", "incremental", "mask_output", "plan", "split"]
 
 
 @check()
