@@ -1,8 +1,8 @@
 """What each row of the glasses study is trained with: one recipe, and what the row changes in it.
 
-The recipe is ``pipelines/deglass-quick.yaml``: narrow networks at 112 x 112 that a CPU can train, in two steps. The other
-rows are trained as its second step is, but from scratch and for a shorter time; ablations are to be compared with
-``short``, which changes nothing else.
+The recipe is ``pipelines/deglass-quick.yaml``: narrow networks at 112 x 112 that a CPU can train, in two steps. The
+other rows are trained as its second step is, but from scratch and for a shorter time; ablations are to be compared
+with ``short``, which changes nothing else.
 """
 
 from __future__ import annotations

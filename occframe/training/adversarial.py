@@ -201,19 +201,28 @@ class AdversarialStep:
 
 #: A healthy remover's pictures differ from one another about as much as the faces it is given.
 LEAST_VARIETY = 0.1
+#: A discriminator that knows nothing has a loss of 0.25 (least squares) or 0.69 (cross-entropy).
+MOST_DISCRIMINATIVE = 5.0
 
 
 def stop_on_collapse(figures: Mapping[str, Any], total_steps: int) -> None:
-    """Raise OccframeError once the generator gives every face the same picture.
+    """Raise OccframeError once the generator gives every face the same picture, or the discriminator ran away.
 
     figures: means over a window of steps. The first tenth of the training is let pass: an untrained network is grey.
     """
-    variety = figures.get("variety")
-    if variety is not None and figures["step"] > total_steps / 10 and variety < LEAST_VARIETY:
+    if "variety" not in figures or figures["step"] <= total_steps / 10:
+        return
+    scores = f"it scores real faces {figures['score.real']:.3g}, made ones {figures['score.made']:.3g}"
+    if figures["loss.discriminative"] > MOST_DISCRIMINATIVE:
         raise OccframeError(
-            f"the generator collapsed: by step {figures['step']} its pictures vary {variety:.3f} times as much as the "
-            f"faces it is given (a healthy one: about 1); the discriminator scores real faces "
-            f"{figures['score.real']:.2f}, made ones {figures['score.made']:.2f}",
+            f"the discriminator ran away: by step {figures['step']} its loss is {figures['loss.discriminative']:.3g}, "
+            f"one that knows nothing has less than 0.7; {scores}",
+            remedy="give it spectral_norm: true, or lower optimiser.lr; to go on from an earlier generator see `start`",
+        )
+    if figures["variety"] < LEAST_VARIETY:
+        raise OccframeError(
+            f"the generator collapsed: by step {figures['step']} its pictures vary {figures['variety']:.3f} times as "
+            f"much as the faces it is given (a healthy one: about 1); the discriminator: {scores}",
             remedy="raise pixel.weight and identity.weight, lower adversarial.weight or optimiser.lr, or give the "
             "discriminator spectral_norm: true",
         )

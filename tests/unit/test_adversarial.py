@@ -224,11 +224,15 @@ def test_a_step_goes_on_from_a_saved_state_bit_by_bit():
 
 
 def test_a_collapse_is_told_with_what_to_do():
-    figures = {"step": 300, "variety": 0.02, "score.real": 1.0, "score.made": 0.0}
+    figures = {"step": 300, "variety": 0.02, "score.real": 1.0, "score.made": 0.0, "loss.discriminative": 0.2}
     with pytest.raises(OccframeError, match=r"collapsed: by step 300 its pictures vary 0\.020 times") as error:
         stop_on_collapse(figures, 1000)
     assert "spectral_norm" in error.value.remedy
     stop_on_collapse(figures | {"variety": 0.9}, 1000)
+    with pytest.raises(
+        OccframeError, match=r"discriminator ran away: by step 300 its loss is 620, .* real faces 1, made"
+    ):
+        stop_on_collapse(figures | {"variety": 0.9, "loss.discriminative": 620.1}, 1000)
     stop_on_collapse(figures | {"step": 90}, 1000)  # still beginning
 
 
