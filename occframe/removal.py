@@ -159,7 +159,7 @@ def check_tells_glasses(model: LoadedModel) -> None:
     if not {GLASSES, SUNGLASSES} <= set(columns):
         raise OccframeError(
             f"`{model.block.use}` does not say whether a face wears glasses",
-            remedy="name the model of a `train_glasses_recogniser` step; see docs/methods/glasses.md",
+            remedy="name the model of a `train_glasses_recogniser` step; see pipelines/glasses-recogniser.yaml",
         )
 
 

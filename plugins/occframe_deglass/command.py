@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from occframe_deglass.photographs import FoundFace, Photographs
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
-_TRAIN = "occframe run pipelines/deglass-quick.yaml"
 
 
 @click.command()
@@ -124,12 +123,14 @@ def _remover(options: dict[str, Any], context: BuildContext) -> Remover:
     if not options["generator"]:
         raise OccframeError(
             "no generator is named, and none comes with occframe: the faces that could teach one are not free to use",
-            remedy=f"train one with `{_TRAIN}`, then give `--generator RUN/STEP`; see docs/methods/glasses.md",
+            remedy="train one with `occframe run pipelines/deglass-quick.yaml`, then give "
+            "`--generator runs/deglass-quick/remover`; see docs/methods/glasses.md",
         )
     if not options["recogniser"] and not options["every_face"]:
         raise OccframeError(
             "no glasses recogniser is named, to tell who wears glasses",
-            remedy=f"train one with `{_TRAIN}` and give `--recogniser RUN/STEP`, or add --every-face",
+            remedy="train one with `occframe run pipelines/glasses-recogniser.yaml`, then give "
+            "`--recogniser runs/glasses-recogniser/glasses`; or add --every-face",
         )
     purpose: Any = "explain"
     return Remover(
