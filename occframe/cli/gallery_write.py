@@ -77,6 +77,11 @@ def import_(
 
     opened = open_source(source, SourceColumns(id_column, subject_column, embedding_column), rows=rows)
     if exists(join(gallery, MANIFEST)):
+        if new := [name for name in options if options[name] and name not in ("model", "fingerprint")]:
+            raise OccframeError(
+                f"the gallery {gallery} is there already, and --{new[0].rstrip('s').replace('_', '-')} is for new ones",
+                remedy="leave it out, or import into another place",
+            )
         schema = _schema_there(gallery, opened, options)
     elif opened.schema is not None and not any(options.values()):
         schema = opened.schema
@@ -286,7 +291,7 @@ def compact(gallery: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(done), indent=2))
         return
-    click.echo(f"{gallery}: {done.removed:,} deleted rows removed; {done.rewritten} parts became {done.written}")
+    click.echo(f"{gallery}: {done.removed:,} deleted rows removed; parts: {done.rewritten} became {done.written}")
     for name in done.dropped:
         click.echo(f"  removed {name}")
     for name in done.left:

@@ -37,7 +37,7 @@ def check_vectors(vectors: np.ndarray, ids: Sequence[str], *, dim: int) -> None:
             )
         raise OccframeError(
             f"the embedding of `{ids[row]}` has norm {norms[row]:.4g}, not 1 ({len(bad)} of {len(vectors)} rows)",
-            remedy="divide every embedding by its L2 norm first",
+            remedy="divide every embedding by its L2 norm first; `--normalise` does so",
         )
 
 
@@ -53,5 +53,8 @@ def check_new_ids(ids: Sequence[str], known: Set[str]) -> set[str]:
         )
     if not known.isdisjoint(fresh):
         taken = next(item for item in ids if item in known)
-        raise OccframeError(f"the id `{taken}` is there already", remedy="delete it first, or choose another id")
+        raise OccframeError(
+            f"the id `{taken}` is there already",
+            remedy="choose another id, or say that what exists is to be replaced or skipped",
+        )
     return fresh

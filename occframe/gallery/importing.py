@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from occframe.errors import OccframeError
+from occframe.gallery.checks import check_vectors
 from occframe.gallery.layout import arrow_schema
 from occframe.gallery.manifest import GallerySchema
 from occframe.gallery.writer import GalleryWriter
@@ -99,10 +101,15 @@ def import_rows(
     Raises OccframeError: what ``GalleryWriter`` refuses, and embeddings of another dimension or model.
     """
     check_fits(source, schema)
+    batches = source.batches({name: arrow_schema(schema).field(name).type for name in schema.columns})
+    first = next(batches, None)
+    if first is None:
+        raise OccframeError(f"{source.url} has no rows")
+    # Looked at before a gallery is made for it.
+    check_vectors(_of_norm_1(first.vectors) if normalise else first.vectors, first.ids.to_pylist(), dim=schema.dim)
     added = skipped = 0
     with GalleryWriter(url, schema, replace=existing == "replace") as writer:
-        columns = {name: arrow_schema(schema).field(name).type for name in schema.columns}
-        for rows in source.batches(columns):
+        for rows in chain([first], batches):
             read = len(rows.ids)
             if existing == "skip" and (there := writer.known(rows.ids.to_pylist())):
                 left = pa.array([row for row, name in enumerate(rows.ids.to_pylist()) if name not in there], pa.int64())

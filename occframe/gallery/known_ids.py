@@ -10,9 +10,12 @@ import pyarrow as pa
 from occframe.gallery.manifest import Part
 from occframe.gallery.parts import part_column, rows_where
 
+#: So many ids are looked up in a scan as fast as one.
+_FEW = 100_000
+
 
 class KnownIds:
-    """Answers exactly. The first question is a scan of the ids; from the second on 12 bytes a row say where to look."""
+    """Answers exactly. A first question for a few is a scan of the ids; then 12 bytes a row say where to look."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -27,7 +30,7 @@ class KnownIds:
         wanted = list(ids)
         if not wanted or not parts:
             return {}
-        if not self._asked:
+        if not self._asked and len(wanted) <= _FEW:
             self._asked = True
             return find_ids(self._url, parts, wanted)
         self._learn(parts)

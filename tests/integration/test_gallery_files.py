@@ -138,6 +138,8 @@ def test_csv_with_columns_and_csv_with_text(tmp_path: Path) -> None:
     gallery = tmp_path / "g"
     run("import", tmp_path / "wide.csv", gallery, *MODEL, "--dtype", "float32")
     run("import", tmp_path / "text.csv", gallery, *MODEL)
+    with pytest.raises(OccframeError, match="is there already, and --column is for new ones"):
+        run("import", tmp_path / "text.csv", gallery, *MODEL, "--column", "age:int64")
     table = Gallery.open(str(gallery)).read()
     assert list(table.ids) == [f"{name}{row}" for name in "ab" for row in range(5)]
     np.testing.assert_allclose(table.vectors, np.concatenate([vectors, vectors]), atol=1e-6)
@@ -154,6 +156,7 @@ def test_existing_ids_are_refused_replaced_or_skipped(tmp_path: Path) -> None:
     source = save_rows(tmp_path / "a.npy", unit_vectors(3) * 7, ["a", "b", "c"])
     with pytest.raises(OccframeError, match="norm 7, not 1"):
         run("import", source, gallery, *MODEL)
+    assert not gallery.exists()
     run("import", source, gallery, *MODEL, "--normalise")
     save_rows(source, unit_vectors(3, seed=1), ["b", "c", "d"])
     with pytest.raises(OccframeError, match="the id `b` is there already"):
@@ -313,6 +316,6 @@ def test_what_a_person_reads(filled: Gallery, tmp_path: Path) -> None:
     assert "28 and 2 deleted, not compacted" in say("info", filled.url)
     assert "28 rows as they were written" in say("verify", filled.url)
     assert "3 deleted rows are still in the files" in say("delete", filled.url, "--id", "p,1")
-    assert "3 deleted rows removed; 1 parts became 1" in say("compact", filled.url)
+    assert "3 deleted rows removed; parts: 1 became 1" in say("compact", filled.url)
     assert "27 rows in embeddings-000000.parquet" in say("export", filled.url, tmp_path / "out")
     assert "empty, for embeddings of dimension 8" in say("create", tmp_path / "new", *MODEL, "--dim", 8)
