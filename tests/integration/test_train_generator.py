@@ -87,7 +87,9 @@ def recogniser(tmp_path_factory) -> Artefact:
 
 @pytest.fixture
 def train(recogniser):
-    def run(url: Path, *, stop: Any = lambda: False, **options: Any) -> tuple[FakeStepContext, StepOutcome]:
+    def run(
+        url: Path, *, stop: Any = lambda: False, device: str = "cpu", **options: Any
+    ) -> tuple[FakeStepContext, StepOutcome]:
         made = FakeStepContext(
             url,
             OPTIONS | options,
@@ -97,6 +99,7 @@ def train(recogniser):
             artefacts={"recogniser": recogniser},
             registry=REGISTRY,
             seed=3,
+            device=device,
             stop=stop,
         )
         return made, TrainGeneratorStep().run(made)
@@ -161,6 +164,19 @@ def test_the_bundled_network_trains_and_resumes_exactly(train, tmp_path):
         load_generator(f"{tmp_path}/halves", made.build).fingerprint
         == load_generator(f"{tmp_path}/whole", made.build).fingerprint
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_trains_what_a_cpu_uses(train, tmp_path):
+    cse = {"use": "cse", "size": 32, "width": 4, "blocks": 1, "blend": True, "discriminator": {"width": 4}}
+    with pytest.raises(Interrupted):
+        train(tmp_path, device="cuda", generator=cse, precision="auto", stop=stop_after(7))
+    train(tmp_path, device="cuda", generator=cse, precision="auto")
+    model = load_generator(
+        str(tmp_path), FakeStepContext(tmp_path, OPTIONS, TrainGeneratorConfig, registry=REGISTRY).build
+    )
+    assert generate_images(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).images.isfinite().all()
 
 
 def test_training_goes_on_with_an_earlier_generator(train, tmp_path, recogniser):
