@@ -11,7 +11,7 @@ import numpy as np
 from occframe.types import Curve, Group, Histogram, Interval, Mistake, ProtocolResult, Trials
 
 #: Points of a curve that are kept. A ROC over millions of pairs has a corner for every genuine one.
-MAX_POINTS = 1000
+MAX_POINTS = 400
 
 
 def result_to_plain(result: ProtocolResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -90,14 +91,13 @@ class EvaluateStep:
         )
         protocols = {name: context.build.build(block) for name, block in _named(config.protocols)}
         columns = list(dict.fromkeys(column for item in protocols.values() for column in getattr(item, "columns", ())))
-        reference = read_table(context, enrolled, columns)
+        sides = {name: (references.get(name, enrolled), artefact) for name, artefact in artefacts.items()}
+        read = _Tables(context, columns, [artefact for both in sides.values() for artefact in both])
         others = read_table(context, distractors, columns) if distractors else None
         results: dict[str, dict[str, ProtocolResult]] = {name: {} for name in protocols}
         with context.progress("evaluating", len(artefacts) * len(protocols), "protocols") as progress:
-            for condition, artefact in artefacts.items():
-                gallery = references.get(condition, enrolled)
-                known = reference if gallery is enrolled else read_table(context, gallery, columns)
-                probe = known if artefact.url == gallery.url else read_table(context, artefact, columns)
+            for condition, (gallery, artefact) in sides.items():
+                known, probe = read(gallery), read(artefact)
                 hits = _read_hits(context.artefact(config.hits[condition]), probe) if config.hits else None
                 for name, protocol in protocols.items():
                     if context.stop_requested():
@@ -118,6 +118,26 @@ class EvaluateStep:
             metrics=evaluation.metrics(),
             headlines=side_by_side({name: {c: r.metrics for c, r in of.items()} for name, of in results.items()}),
         )
+
+
+class _Tables:
+    """Reads tables; one that serves several conditions is kept until the last of them.
+
+    artefacts: all that will be asked for, as often as they will be."""
+
+    def __init__(self, context: StepContext, columns: Sequence[str], artefacts: Sequence[Artefact]) -> None:
+        self._context, self._columns = context, columns
+        self._uses = Counter(artefact.url for artefact in artefacts)
+        self._kept: dict[str, EmbeddingTable] = {}
+
+    def __call__(self, artefact: Artefact) -> EmbeddingTable:
+        from occframe.steps.face_columns import read_table
+
+        table = self._kept.pop(artefact.url, None) or read_table(self._context, artefact, self._columns)
+        self._uses[artefact.url] -= 1
+        if self._uses[artefact.url]:
+            self._kept[artefact.url] = table
+        return table
 
 
 def _named(blocks: Sequence[ProtocolBlock]) -> Iterator[tuple[str, ProtocolBlock]]:
