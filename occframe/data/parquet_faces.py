@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +42,14 @@ class ParquetFaces:
         cache_bytes: int = 1 << 30,
     ) -> None:
         self.url = url
-        self._options = {"image": image, "identity": identity, "id": id, "landmarks": landmarks, "aligned": aligned}
-        self._options["cache_bytes"] = cache_bytes
+        self._options: dict[str, Any] = {
+            "image": image,
+            "identity": identity,
+            "id": id,
+            "landmarks": landmarks,
+            "aligned": aligned,
+            "cache_bytes": cache_bytes,
+        }
         self._parts = open_parts(url)
         schema = self._parts[0].schema
         self._image = image

@@ -23,7 +23,12 @@ PIPELINE = """
         size: 32
         splits: {{all: {{identities: 6}}, enrolled: {{of: all, images: 2}}, probe: {{of: all, images: rest}}}}
     steps:
-      - {{use: train, name: net, data: faces, epochs: 1, backbone: {{use: mobilefacenet, input_size: [32, 32]}}, losses: [cosface]}}
+      - use: train
+        name: net
+        data: faces
+        epochs: 1
+        backbone: {{use: mobilefacenet, input_size: [32, 32]}}
+        losses: [cosface]
       - {{use: embed, name: enrolled, data: faces.enrolled, model: net}}
       - {{use: embed, name: probe, data: faces.probe, model: net}}
       - {{use: index, gallery: enrolled, matcher: {matcher}}}
