@@ -387,7 +387,7 @@ def test_processes_share_a_batch(tmp_path):
     parts = [
         [batch.index.tolist() for batch in FaceLoader(faces, **options, share=(rank, 3)).epoch(1)] for rank in range(3)
     ]
-    assert [sum(together, []) for together in zip(*parts, strict=True)] == alone
+    assert [[row for part in together for row in part] for together in zip(*parts, strict=True)] == alone
     with pytest.raises(OccframeError, match="cannot be dealt out to 4 processes"):
         FaceLoader(faces, **options, share=(0, 4))
 
