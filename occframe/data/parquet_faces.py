@@ -42,14 +42,15 @@ class ParquetFaces:
         cache_bytes: int = 1 << 30,
     ) -> None:
         self.url = url
-        self._options: dict[str, Any] = {
-            "image": image,
-            "identity": identity,
-            "id": id,
-            "landmarks": landmarks,
-            "aligned": aligned,
-            "cache_bytes": cache_bytes,
-        }
+        self._again = partial(
+            ParquetFaces,
+            image=image,
+            identity=identity,
+            id=id,
+            landmarks=landmarks,
+            aligned=aligned,
+            cache_bytes=cache_bytes,
+        )
         self._parts = open_parts(url)
         schema = self._parts[0].schema
         self._image = image
