@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
@@ -33,7 +34,7 @@ from occframe.machine import usable_cores
 from occframe.models import embed_images, load_model
 from occframe.pipeline import Runner
 from occframe.plugins import PluginRegistry
-from occframe.types import ProtocolResult
+from occframe.types import Interval, ProtocolResult
 from occframe.yamlfile import dump_yaml, read_yaml
 
 HERE = Path(__file__).resolve().parent
@@ -73,6 +74,8 @@ OCCLUSION = {
         {"occlusion": "eye-bar"},
     ],
 }
+#: Conditions whose mean the study's bar is set for: (a) rectangles, (b) a lower-face mask, (c) an eye band.
+OCCLUDED = ("rectangles", "mask", "eyes")
 #: Layers of the trunk that stand still in every row: half of the cost of a step, and edges look the same on a mask.
 STILL = ("stem", "stem_depthwise", "stem_pointwise", "stage1")
 
@@ -151,12 +154,26 @@ def cut_out_pairs(shared: Path) -> None:
 
 
 def results_of(system: str, trials: Sequence[str]) -> dict[tuple[str, str], ProtocolResult]:
-    """(trial, condition) -> result."""
-    found = {}
+    """(trial, condition) -> result; ``occluded`` is the mean over the study's three kinds."""
+    found: dict[tuple[str, str], ProtocolResult] = {}
     for trial in trials:
         (by_condition,) = load_evaluation(str(RUNS / "suite" / evaluation_step(system, trial))).results.values()
         found |= {(trial, condition): result for condition, result in by_condition.items()}
+        found[trial, "occluded"] = occluded(found, trial)
     return found
+
+
+def occluded(found: Mapping[tuple[str, str], ProtocolResult], trial: str) -> ProtocolResult:
+    """The mean over ``OCCLUDED``: of each figure, and of each round, which drew the same people under all of them."""
+    parts = [found[trial, condition] for condition in OCCLUDED]
+    first = parts[0]
+    metrics = {name: float(np.mean([part.metrics[name] for part in parts])) for name in first.intervals}
+    intervals = {}
+    for name, item in first.intervals.items():
+        rounds = np.mean([part.intervals[name].rounds for part in parts], axis=0, dtype=np.float64).astype(np.float32)
+        low, high = np.quantile(rounds, [0.025, 0.975])
+        intervals[name] = Interval(float(low), float(high), rounds, item.level, item.drawn)
+    return ProtocolResult(metrics, intervals=intervals)
 
 
 def differences(
@@ -220,6 +237,9 @@ def measure(systems: Mapping[str, Any], shared: Path, out: Path, settings: Mappi
 
     result = json.loads(out.read_text())
     found = {name: results_of(name, list(suite["trials"])) for name in suite["systems"]}
+    for name, trial in [(name, trial) for name in found for trial in suite["trials"]]:
+        metrics = dict(found[name][trial, "occluded"].metrics)
+        result["rows"].append({"system": name, "trial": trial, "condition": "occluded", "metrics": metrics})
     for row in result["rows"]:
         intervals = found[row["system"]][row["trial"], row["condition"]].intervals
         row["intervals"] = {name: [item.low, item.high] for name, item in intervals.items()}
@@ -229,6 +249,8 @@ def measure(systems: Mapping[str, Any], shared: Path, out: Path, settings: Mappi
         name: differences(found[f"augmented-{name.rpartition('-')[2]}"], found[name]) for name in names
     }
     result["learning"] = {name: learning(RUNS / name) for name in systems}
+    # Where the material lies is of no use to a reader.
+    result = json.loads(json.dumps(result).replace(str(shared), "../shared"))
     models = {"trunk": str(RUNS / "suite" / "model-trunk")} | {name: item["model"] for name, item in systems.items()}
     result["costs"] = costs(models)
     result["training"] = dict(settings) | {"cores": usable_cores()}

@@ -67,6 +67,23 @@ def test_differences_are_over_rounds_that_drew_the_same_people() -> None:
     assert from_study.differences(figures(0.5), figures(0.75, "others-0")) == {"all": {"mask": {}}}
 
 
+def test_the_mean_over_occlusions_is_taken_round_by_round() -> None:
+    draw = np.random.default_rng(0)
+    rounds = {condition: draw.random(50, dtype=np.float32) for condition in from_study.OCCLUDED}
+    found = {
+        ("all", condition): ProtocolResult(
+            {"eer": float(at), "threshold@eer": 0.3}, intervals={"eer": Interval(0, 1, values, 0.95, "all-0")}
+        )
+        for at, (condition, values) in enumerate(rounds.items())
+    }
+    told = from_study.occluded(found, "all")
+    assert told.metrics == {"eer": 1.0}
+    mean = sum(rounds.values()) / 3
+    np.testing.assert_allclose(told.intervals["eer"].rounds, mean, rtol=1e-6)
+    assert told.intervals["eer"].low == pytest.approx(np.quantile(mean, 0.025), rel=1e-5)
+    assert told.intervals["eer"].drawn == "all-0"
+
+
 @pytest.mark.shared
 def test_the_images_of_the_pairs_are_cut_out(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(from_study, "RUNS", tmp_path)
