@@ -124,7 +124,7 @@ def build_autofaiss(folder: str, key: str) -> dict[str, Any]:
                 embedding_column_name="embedding",
                 index_key=key,
                 index_param="nprobe=16",  # given, so that nothing is tuned
-                metric_type="ip",
+                metric_type="l2",  # it refuses the key for inner products; normalised rows have the same neighbours
                 save_on_disk=False,
                 max_index_memory_usage="4G",
                 current_memory_available="16G",

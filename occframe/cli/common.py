@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from occframe.config import Pipeline, load_pipeline
 from occframe.errors import ConfigError, OccframeError, Problem
 from occframe.plugins import PluginRegistry
 from occframe.yamlfile import YamlFile, read_yaml
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 inline_option = click.option(
     "--inline-plugin",
@@ -26,6 +30,14 @@ set_option = click.option(
 device_option = click.option("--device", default="cpu", show_default=True, help="A torch device, e.g. cuda.")
 seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of what is drawn.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+
+
+def table_console() -> Console:
+    """Standard output, for tables: where it is no terminal nothing is cut to a width that nobody has."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=10_000)
 
 
 def discover(inline: Sequence[Path], strict: bool) -> PluginRegistry:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from occframe.cli.common import json_option
+from occframe.cli.common import json_option, table_console
 from occframe.errors import OccframeError
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ def _count(text: str) -> int:
 
 
 def _print_plan(rows: int, dim: int, chosen: Choice | None, others: list[Choice]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from occframe.gallery.planning import as_bytes
@@ -106,7 +105,7 @@ def _print_plan(rows: int, dim: int, chosen: Choice | None, others: list[Choice]
             "chosen" if item is chosen else item.against or "",
             style="bold" if item is chosen else None,
         )
-    Console().print(table)
+    table_console().print(table)
     if chosen is None:
         click.echo("nothing fits: give it more memory, or ask for less recall")
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from occframe.cli.common import device_option, json_option
+from occframe.cli.common import device_option, json_option, table_console
 
 if TYPE_CHECKING:
     from occframe.component import BuildContext
@@ -164,7 +164,6 @@ def _as_plain(result: QueryResult) -> dict[str, Any]:
 
 
 def _print_results(results: list[QueryResult], threshold: float | None) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -180,9 +179,7 @@ def _print_results(results: list[QueryResult], threshold: float | None) -> None:
         for at, (*cells, style) in enumerate(rows or [("", "nothing found", "", "", None)]):
             first = [escape(result.name), *who] if at == 0 else ["", *("" for _ in who)]
             table.add_row(*first, *(cell or "" for cell in cells), style=style)
-    console = Console()
-    # Where nobody looks at a terminal's edge, ids are not to be cut.
-    console.print(table, width=None if console.is_terminal else 10_000, no_wrap=not console.is_terminal, soft_wrap=True)
+    table_console().print(table)
     if threshold is not None:
         click.echo(f"unknown: no score reaches {threshold:.3f}")
 

@@ -151,7 +151,7 @@ def embed_readable(
         vectors.append(embed_images(model, batch.images).cpu().numpy())
         rows += batch.index.tolist()
         advance(len(batch.index))
-    return rows, np.concatenate(vectors)
+    return rows, np.concatenate(vectors) if vectors else np.empty((0, model.embedding_dim), np.float32)
 
 
 def contact_sheet(dataset: Dataset, *, people: int, pictures: int, size: int, seed: int) -> np.ndarray:

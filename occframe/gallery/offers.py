@@ -9,8 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Offer:
-    """One way to search a gallery of a given size. A matcher's class may have ``offers(count, dim, cores, gpu)``, a
-    static method that returns some; gpu: bytes of memory of each GPU, None where there is none.
+    """One way to search a gallery of a given size. The class of a matcher with capability ``plan`` has the static
+    method ``offers(count, dim, cores, gpu)`` that returns some; gpu: bytes of memory of each GPU, None without one.
 
     options: of the matcher's block, ``use`` left out. memory, gpu_memory: bytes while searching, of the host and of
     each GPU. build_seconds: from Parquet. recall: expected share of the true nearest 10 that is found; 1 is exact.

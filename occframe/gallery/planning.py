@@ -73,12 +73,14 @@ def _preference(choice: Choice) -> tuple[bool, float, int]:
 def _offers(registry: PluginRegistry, count: int, dim: int, cores: int, gpu: int | None) -> list[tuple[str, Offer]]:
     found = []
     for component in registry.components("matcher"):
+        if "plan" not in component.caps:  # known without importing it
+            continue
         try:
-            offers = getattr(component.load_factory(), "offers", None)
+            factory: Any = component.load_factory()
         except PluginError as error:  # a broken matcher is no reason not to plan with the others
             warnings.warn(error.message, RuntimeWarning, stacklevel=2)
             continue
-        found += [(component.name, offer) for offer in (offers(count, dim, cores, gpu) if offers else ())]
+        found += [(component.name, offer) for offer in factory.offers(count, dim, cores, gpu)]
     if not found:
         raise OccframeError(
             "no matcher says what it costs", remedy="`occframe plugins` lists what is installed; occframe_faiss does"

@@ -1,4 +1,4 @@
-"""Search with FAISS: exact flat indexes on CPU, and on a GPU where there is one."""
+"""Search with FAISS: exact, in inverted lists or through a graph, on CPU, and on GPUs where there are some."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def occframe_register_matchers(register):  # type: ignore[no-untyped-def]
         "faiss",
         "occframe_faiss.matcher:FaissMatcher",
         config="occframe_faiss.configs:FaissConfig",
-        summary="exact inner product with FAISS, float32 or float16, on CPU or GPU",
-        caps={"gpu", "incremental", "delete"},
+        summary="FAISS: exact in float32 or float16, inverted lists, one bit a dimension, or a graph; on CPU or GPU",
+        caps={"gpu", "incremental", "delete", "plan"},
     )
