@@ -288,11 +288,14 @@ def compact(gallery: str, as_json: bool) -> None:
     opened = Gallery.open(gallery)
     with show_progress("compacting", None, "rows", console=Console(stderr=True)) as bar:
         done = opened.compact(bar.advance)
+    dead = sum(len(part.tombstones) for part in opened.parts)
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        click.echo(json.dumps(asdict(done) | {"not_compacted": dead}, indent=2))
         return
     click.echo(f"{gallery}: {done.removed:,} deleted rows removed; parts: {done.rewritten} became {done.written}")
     for name in done.dropped:
         click.echo(f"  removed {name}")
     for name in done.left:
         click.echo(f"  left {name}: a writer is at work that may be about to publish it")
+    if dead:
+        click.echo(f"  {dead:,} rows were deleted meanwhile and are still in the files; compact again")
