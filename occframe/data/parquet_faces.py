@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,7 +76,7 @@ class ParquetFaces:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Another process opens the files itself."""
-        return partial(ParquetFaces, **self._options), (self.url,)
+        return self._again, (self.url,)
 
     @cached_property
     def ids(self) -> Sequence[str]:
