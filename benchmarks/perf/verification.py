@@ -55,7 +55,7 @@ def compare(quick: bool) -> list[Comparison]:
     rounds = 2 if quick else 5
     faces = drawn_faces(pictures, people, dim)
     every_pair = Verification(VerificationConfig(rounds=0))
-    with_intervals = Verification(VerificationConfig())
+    with_intervals = Verification(VerificationConfig(rounds=20 if quick else 500))
     listed = Verification(VerificationConfig(draw=DrawnPairs(), rounds=1000))
 
     def over_product(name: str, protocol: Verification, clock: Callable[..., float], bar: str) -> Comparison:
