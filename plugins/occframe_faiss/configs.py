@@ -24,10 +24,10 @@ class FaissConfig(Config):
         None, ge=1, le=1_048_576, description="ivf: into how many lists rows are sorted; none: about 2 √rows"
     )
     probes: int | None = Field(
-        None, ge=1, le=65_536, description="ivf: how many lists a query looks into; none: a sixteenth of them"
+        None, ge=1, le=65_536, description="ivf: how many lists a query looks into; none: an eighth of them"
     )
     candidates: int = Field(
-        200, ge=1, le=10_000, description="ivf-rabitq: hits a query re-ranks exactly, or 10 k if that is more"
+        400, ge=1, le=10_000, description="ivf-rabitq: hits a query re-ranks exactly, or 10 k if that is more"
     )
     links: int = Field(32, ge=4, le=128, description="hnsw: neighbours of a row; more find more and take more memory")
     effort: int = Field(128, ge=1, le=4096, description="hnsw: rows a query keeps in view; more find more, slower")

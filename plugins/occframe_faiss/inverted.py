@@ -32,7 +32,7 @@ def default_lists(count: int) -> int:
 
 
 def default_probes(lists: int) -> int:
-    return max(1, min(lists, max(8, lists // 16)))
+    return max(1, min(lists, max(8, lists // 8)))
 
 
 class Ivf:

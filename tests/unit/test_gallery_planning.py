@@ -85,6 +85,8 @@ def test_looking_into_more_finds_more() -> None:
     found = [expected_recall(share) for share in (0.001, 0.01, 0.1, 0.5, 1)]
     assert found == sorted(found)
     assert found[-1] == 1
+    assert expected_recall(0.125) == pytest.approx(0.811)
+    assert expected_recall(0.125, 64) < expected_recall(0.125) < expected_recall(0.125, 4096) < 1
 
 
 @pytest.mark.parametrize(
