@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
-from occframe.errors import OccframeError, first_line
+from occframe.errors import OccframeError
 from occframe.storage import filesystem, local_path
 
 _CHUNK = 1 << 20
@@ -42,9 +42,10 @@ def fetch_file(
         _continue(url, part, size, advance)
         found = part.stat().st_size
     except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)  # of urllib's own errors: what lies behind them
         kept = f"; {part.stat().st_size:,} bytes are kept" if part.exists() else ""
         raise OccframeError(
-            f"cannot fetch {url}: {first_line(error)}{kept}", remedy="run the same command again to go on"
+            f"cannot fetch {url}: {reason}{kept}", remedy="run the same command again to go on"
         ) from error
     if found < size:
         raise OccframeError(
@@ -79,7 +80,7 @@ def _continue(url: str, part: Path, size: int, advance: Callable[[int], None]) -
                 if file.tell() + len(data) > size:
                     part.unlink()
                     raise OccframeError(
-                        f"{url} is longer than the {size:,} bytes of the file that was meant; it was deleted",
+                        f"{url} is longer than the {size:,} bytes of the file that was meant; what came was deleted",
                         remedy="name another source with --from",
                     )
                 file.write(data)

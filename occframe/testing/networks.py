@@ -20,6 +20,9 @@ def livelier(network: nn.Module, images: Tensor) -> nn.Module:
     images: [B, 3, H, W] model inputs.
     """
     draw = torch.Generator().manual_seed(1)
+    for weight in network.parameters():
+        if weight.ndim > 1 and not weight.any():  # a layer that begins at 0 hides whatever comes before it
+            weight.data = torch.randn(weight.shape, generator=draw) / weight[0].numel() ** 0.5
     norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     for layer in norms:
         if layer.affine:

@@ -75,8 +75,9 @@ def changed_pixels_have_alpha(subject: Subject) -> None:
     batch = _faces()
     params = subject.built.sample(batch, _seeds())
     for images in (batch.images, batch.images.float() / 255):
+        before = images.clone()
         found = subject.built.apply(images, params)
-        changed = (found.images != images).any(dim=1, keepdim=True) & (found.mask == 0)
+        changed = (found.images != before).any(dim=1, keepdim=True) & (found.mask == 0)
         require(not changed.any(), f"{int(changed.sum())} {images.dtype} pixels changed where the mask is 0")
 
 
