@@ -63,6 +63,7 @@ class GlassesRecogniser(nn.Module):
         self.trunk = nn.Sequential(_convolve(3, width, 2), *stages)
         # Mean and maximum: a lens fills its place, a rim is a few cells of it.
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], len(CLASSES)))
+        nn.init.zeros_(self.head[1].weight)  # knows nothing at first: maxima make random answers loud ones
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("bias", torch.zeros(()))
 

@@ -79,6 +79,13 @@ def test_calibration_finds_what_made_the_labels(temperature: float, bias: float)
     assert found[1] == pytest.approx(bias, abs=0.3)
 
 
+def test_few_faces_without_a_mistake_make_nothing_certain() -> None:
+    logits = torch.tensor([[2.0, 0, 0]] * 6 + [[0, 2.0, 0]] * 2)
+    temperature, bias = fit_calibration(logits, torch.tensor([0] * 6 + [1] * 2))
+    assert 0.15 < temperature < 1
+    assert -2 < bias < 2
+
+
 def test_glasses_of_either_kind_are_their_sum() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(3, -1)
     probability = logits.softmax(1)[0].tolist()
