@@ -47,9 +47,8 @@ def fold_head(head: NormedLinear) -> nn.Module:
     weight = linear.weight.detach().double()
     bias = weight @ shift + (0 if linear.bias is None else linear.bias.detach().double())
     weight = weight * scale
-    if len(head) > 3:
-        scale, shift = _affine(head[3])
-        weight, bias = weight * scale[:, None], bias * scale + shift
+    scale, shift = _affine(head[3])
+    weight, bias = weight * scale[:, None], bias * scale + shift
     folded = FlatLinear(linear.in_features, linear.out_features).to(linear.weight)
     folded.weight.data.copy_(weight)
     folded.bias.data.copy_(bias)

@@ -7,17 +7,15 @@ from torch import Tensor, nn
 
 
 class NormedLinear(nn.Sequential):
-    """Anything [B, …] -> [B, out]: flatten, batch norm, dropout, linear and, unless ``closed`` is False, batch norm.
+    """Anything [B, …] -> [B, out]: flatten, batch norm, dropout, linear, batch norm.
 
     With a bias the reference network's embedding head, without one its pattern predictor. Modules 0, 2 and 3 carry the
     names that the authors' ``fc`` and ``regress`` have. eps: of the batch norms.
     """
 
-    def __init__(
-        self, *, features: int, out: int, bias: bool, dropout: float = 0.5, closed: bool = True, eps: float = 1e-5
-    ) -> None:
+    def __init__(self, *, features: int, out: int, bias: bool, dropout: float = 0.5, eps: float = 1e-5) -> None:
         layers = [nn.BatchNorm1d(features, eps), nn.Dropout(dropout), nn.Linear(features, out, bias=bias)]
-        super().__init__(*layers, *([nn.BatchNorm1d(out, eps)] if closed else []))
+        super().__init__(*layers, nn.BatchNorm1d(out, eps))
 
     def forward(self, x: Tensor) -> Tensor:
         # bf16 keeps three digits of a cosine; these layers are a thousandth of the work.
@@ -30,7 +28,9 @@ class CornerPredictor(nn.Module):
 
     def __init__(self, *, features: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.layers = NormedLinear(features=features, out=4, bias=True, closed=False, eps=eps)
+        # Closed by a batch norm: thousands of mask values rise and fall together, and one step on all of their weights
+        # would drive the sigmoid to where it has no gradient.
+        self.layers = NormedLinear(features=features, out=4, bias=False, eps=eps)
 
     def forward(self, mask: Tensor) -> Tensor:
         return torch.sigmoid(self.layers(mask))
