@@ -35,7 +35,7 @@ def make_rows(faiss: ModuleType, config: FaissConfig, dim: int, gpus: list[int],
 
 # --- what a profile costs ---------------------------------------------------------------------------------------------
 
-# Measured on cores with AVX-512, see benchmarks/perf/gallery.py; GPU figures are arithmetic from a card's bandwidth.
+# Measured on cores with AVX-512; GPU figures are arithmetic from a bandwidth, no card was at hand.
 _SCAN = 8e9  # bytes/s and core, a query against rows one by one
 _PRODUCT = 80e9  # floating-point operations/s and core, a batch against blocks of rows
 _CODES = 100e6  # RaBitQ codes/s and core
