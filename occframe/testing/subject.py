@@ -77,6 +77,11 @@ class Subject:
         instance = self.build()
         return instance.eval() if self.component.kind in ("backbone", "loss", "generator") else instance
 
+    @cached_property
+    def spare(self) -> Any:
+        """One instance as the factory gave it, for checks that train it without changing a weight."""
+        return self.build()
+
     def folder(self) -> Path:
         """A new empty folder."""
         return Path(tempfile.mkdtemp(dir=self.scratch))

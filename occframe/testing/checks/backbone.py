@@ -46,7 +46,7 @@ def _lively(subject: Subject) -> Any:
 @check()
 def is_a_module(subject: Subject) -> None:
     """The factory gives an ``nn.Module`` in training mode with ``image_spec``, ``embedding_dim``, ``feature_info``."""
-    network = subject.build()
+    network = subject.spare
     require(isinstance(network, nn.Module), f"the factory gave {type(network).__name__}, not an nn.Module")
     require(network.training, "it comes in evaluation mode: training would not update its batch norms")
     for name, kind in {"image_spec": ImageSpec, "embedding_dim": int}.items():
@@ -79,8 +79,8 @@ def image_spec_is_honest(subject: Subject) -> None:
 @check()
 def embedding_has_its_shape(subject: Subject) -> None:
     """The embedding is [B, embedding_dim], floating point, in evaluation and in training."""
-    network = subject.build()
-    for mode in (True, False):
+    network = subject.spare
+    for mode in (False, network.training):
         found = _output(network.train(mode), _inputs(network)).embedding
         wanted = [COUNT, network.embedding_dim]
         require(list(found.shape) == wanted, f"the embedding has the shape {list(found.shape)}, not {wanted}")
@@ -162,7 +162,7 @@ def is_picklable(subject: Subject) -> None:
 @check(needs="grad")
 def gradients_reach_every_weight(subject: Subject) -> None:
     """In training, every weight that asks for a gradient can get one, and it is finite."""
-    network = subject.build()
+    network = subject.spare
     output = network(_inputs(network))
     seen = [output.embedding, *(value for value in output.extras.values() if value.requires_grad)]
     torch.stack([tensor.square().sum() for tensor in seen]).sum().backward()  # type: ignore[no-untyped-call]
@@ -174,6 +174,7 @@ def gradients_reach_every_weight(subject: Subject) -> None:
         if weight.grad is not None and not weight.grad.isfinite().all()
     ]
     require(not bad, f"the gradient is not finite in {', '.join(bad[:4])}")
+    network.zero_grad()
 
 
 @check(needs="split")
@@ -246,10 +247,10 @@ def embedding_survives_autocast(subject: Subject) -> None:
 @check(tier="extra")
 def the_seed_decides_the_weights(subject: Subject) -> None:
     """The context's seed gives the same weights again, and torch's global random state is left alone."""
-    before = torch.get_rng_state()
-    one, two = subject.build(seed=3).state_dict(), subject.build(seed=3).state_dict()
+    first, before = dict(subject.spare.named_parameters()), torch.get_rng_state()
+    again = dict(subject.build().named_parameters())
     require(torch.equal(before, torch.get_rng_state()), "building moved torch's global random state")
-    unlike = [name for name, value in one.items() if not torch.equal(value, two[name])]
+    unlike = [name for name, value in first.items() if not torch.equal(value, again[name])]
     require(not unlike, f"the same seed gives other weights: {', '.join(unlike[:4])}")
 
 
