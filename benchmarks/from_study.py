@@ -159,17 +159,15 @@ def results_of(system: str, trials: Sequence[str]) -> dict[tuple[str, str], Prot
     for trial in trials:
         (by_condition,) = load_evaluation(str(RUNS / "suite" / evaluation_step(system, trial))).results.values()
         found |= {(trial, condition): result for condition, result in by_condition.items()}
-        found[trial, "occluded"] = occluded(found, trial)
+        found[trial, "occluded"] = mean_of([by_condition[condition] for condition in OCCLUDED])
     return found
 
 
-def occluded(found: Mapping[tuple[str, str], ProtocolResult], trial: str) -> ProtocolResult:
-    """The mean over ``OCCLUDED``: of each figure, and of each round, which drew the same people under all of them."""
-    parts = [found[trial, condition] for condition in OCCLUDED]
-    first = parts[0]
-    metrics = {name: float(np.mean([part.metrics[name] for part in parts])) for name in first.intervals}
-    intervals = {}
-    for name, item in first.intervals.items():
+def mean_of(parts: Sequence[ProtocolResult]) -> ProtocolResult:
+    """The mean of each figure and of each round; all are of the same people, so that rounds drew the same ones."""
+    metrics, intervals = {}, {}
+    for name, item in parts[0].intervals.items():
+        metrics[name] = float(np.mean([part.metrics[name] for part in parts]))
         rounds = np.mean([part.intervals[name].rounds for part in parts], axis=0, dtype=np.float64).astype(np.float32)
         low, high = np.quantile(rounds, [0.025, 0.975])
         intervals[name] = Interval(float(low), float(high), rounds, item.level, item.drawn)
@@ -188,6 +186,25 @@ def differences(
             for item in found
             if item.metric == "accuracy" or item.metric.startswith("tar@")
         }
+    return told
+
+
+def ahead(found: Mapping[str, Mapping[tuple[str, str], ProtocolResult]]) -> dict[str, Any]:
+    """Of each row what it is ahead of augmentation alone with the same seeds: by seed, and the mean of all seeds."""
+    told: dict[str, Any] = {}
+    seeds: dict[str, list[str]] = {}
+    for name in found:
+        row, _, seed = name.rpartition("-")
+        if row.startswith("from") and f"augmented-{seed}" in found:
+            told[name] = differences(found[f"augmented-{seed}"], found[name])
+            seeds.setdefault(row, []).append(seed)
+    for row, known in seeds.items():
+        if len(known) > 1:
+            base, other = (
+                {key: mean_of([found[f"{kind}-{seed}"][key] for seed in known]) for key in found[f"{row}-{known[0]}"]}
+                for kind in ("augmented", row)
+            )
+            told[f"{row}, mean of {len(known)} seeds"] = differences(base, other)
     return told
 
 
@@ -244,10 +261,7 @@ def measure(systems: Mapping[str, Any], shared: Path, out: Path, settings: Mappi
         intervals = found[row["system"]][row["trial"], row["condition"]].intervals
         row["intervals"] = {name: [item.low, item.high] for name, item in intervals.items()}
         row["metrics"] = {name: value for name, value in row["metrics"].items() if not name.startswith("threshold")}
-    names = [name for name in systems if f"augmented-{name.rpartition('-')[2]}" in found and name.startswith("from")]
-    result["ahead_of_augmentation"] = {
-        name: differences(found[f"augmented-{name.rpartition('-')[2]}"], found[name]) for name in names
-    }
+    result["ahead_of_augmentation"] = ahead(found)
     result["learning"] = {name: learning(RUNS / name) for name in systems}
     # Where the material lies is of no use to a reader.
     result = json.loads(json.dumps(result).replace(str(shared), "../shared"))

@@ -67,21 +67,27 @@ def test_differences_are_over_rounds_that_drew_the_same_people() -> None:
     assert from_study.differences(figures(0.5), figures(0.75, "others-0")) == {"all": {"mask": {}}}
 
 
-def test_the_mean_over_occlusions_is_taken_round_by_round() -> None:
-    draw = np.random.default_rng(0)
-    rounds = {condition: draw.random(50, dtype=np.float32) for condition in from_study.OCCLUDED}
-    found = {
-        ("all", condition): ProtocolResult(
-            {"eer": float(at), "threshold@eer": 0.3}, intervals={"eer": Interval(0, 1, values, 0.95, "all-0")}
-        )
-        for at, (condition, values) in enumerate(rounds.items())
-    }
-    told = from_study.occluded(found, "all")
-    assert told.metrics == {"eer": 1.0}
-    mean = sum(rounds.values()) / 3
-    np.testing.assert_allclose(told.intervals["eer"].rounds, mean, rtol=1e-6)
-    assert told.intervals["eer"].low == pytest.approx(np.quantile(mean, 0.025), rel=1e-5)
-    assert told.intervals["eer"].drawn == "all-0"
+def result(value: float, rounds: np.ndarray) -> ProtocolResult:
+    return ProtocolResult({"tar@far=1e-4": value}, intervals={"tar@far=1e-4": Interval(0, 1, rounds, 0.95, "all-0")})
+
+
+def test_a_mean_is_taken_round_by_round() -> None:
+    rounds = np.random.default_rng(0).random((3, 50), dtype=np.float32)
+    told = from_study.mean_of([result(float(at), values) for at, values in enumerate(rounds)])
+    assert told.metrics == {"tar@far=1e-4": 1.0}
+    interval = told.intervals["tar@far=1e-4"]
+    np.testing.assert_allclose(interval.rounds, rounds.mean(0), rtol=1e-6)
+    assert interval.low == pytest.approx(np.quantile(rounds.mean(0), 0.025), rel=1e-5)
+    assert interval.drawn == "all-0"
+
+
+def test_rows_are_compared_by_seed_and_over_all_seeds() -> None:
+    values = {"trunk": 0.1, "augmented-1": 0.5, "from-1": 0.75, "augmented-2": 0.5, "from-2": 0.5, "from-k4-1": 0.25}
+    found = {name: {("all", "mask"): result(value, np.full(40, value, np.float32))} for name, value in values.items()}
+    told = from_study.ahead(found)
+    figures = {name: by["all"]["mask"]["tar@far=1e-4"] for name, by in told.items()}
+    expected = {"from-1": 0.25, "from-2": 0.0, "from-k4-1": -0.25, "from, mean of 2 seeds": 0.125}
+    assert figures == {name: [value] * 3 for name, value in expected.items()}
 
 
 @pytest.mark.shared
