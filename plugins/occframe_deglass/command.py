@@ -97,6 +97,7 @@ def _named(path: Path) -> str:
 
 
 def _photographs(options: dict[str, Any]) -> Photographs:
+    import occframe.data.decoding  # noqa: F401 - keeps OpenCV, which is imported after it, from talking
     from occframe.component import AlignerBlock, DetectorBlock
     from occframe.standalone import parse_block, standalone_context
     from occframe_deglass.photographs import Photographs
