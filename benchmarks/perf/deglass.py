@@ -40,7 +40,8 @@ def one_network(options: dict[str, object], size: int, batch: int, rounds: int) 
         times = [ours(1) if side == "ours" else theirs(1) for _ in range(repeats)]
         return 1000 * float(np.percentile(times, 95))
 
-    name = f"remove, c={options['width']} n={options['blocks']} at {size}"
+    blend = " blend" if options.get("blend") else ""
+    name = f"remove, c={options['width']} n={options['blocks']}{blend} at {size}"
     return [
         interleave(
             f"{name}, batch {batch}",
