@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,23 +84,37 @@ def read_result(path: Path) -> dict[str, Any]:
         raise OccframeError(f"{path} is no result of a suite: {error}", remedy="run the suite again") from error
 
 
-def evaluated(url: str) -> dict[str, ProtocolResult]:
-    """What the evaluate step in directory ``url`` found, by condition, with rounds and trials."""
+def evaluated(url: str, *, trials: bool = True) -> dict[str, ProtocolResult]:
+    """What the evaluate step in directory ``url`` found, by condition. trials: with bootstrap rounds and trials."""
     from occframe.evaluation.results import load_evaluation
 
-    (by_condition,) = load_evaluation(url).results.values()
+    (by_condition,) = load_evaluation(url, trials=trials).results.values()
     return dict(by_condition)
 
 
 def cell(result: Mapping[str, Any], row: Mapping[str, Any]) -> ProtocolResult:
     """Everything known of one row. Raises OccframeError where its run directory is not at hand."""
+    return evaluated(_evaluation_of(result, row))[row["condition"]]
+
+
+def cells(result: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], ProtocolResult]]:
+    """Every row with all that is known of it but rounds and trials. Raises OccframeError as ``cell`` does."""
+    read: dict[str, dict[str, ProtocolResult]] = {}
+    for row in result["rows"]:
+        url = _evaluation_of(result, row)
+        if url not in read:
+            read[url] = evaluated(url, trials=False)
+        yield row, read[url][row["condition"]]
+
+
+def _evaluation_of(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     url = join(result["configuration"]["run_dir"], row.get("step") or evaluation_step(row["system"], row["trial"]))
     if not exists(url):
         raise OccframeError(
             f"the cells of this result lie in {result['configuration']['run_dir']}, which is not here",
             remedy="run the suite again on this machine: what is committed are its figures",
         )
-    return evaluated(url)[row["condition"]]
+    return url
 
 
 def stale_rows(result: Mapping[str, Any], suite: SuiteConfig, inputs: Mapping[str, str]) -> dict[int, list[str]]:

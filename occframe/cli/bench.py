@@ -61,9 +61,7 @@ result_argument = click.argument("result", type=click.Path(exists=True, path_typ
 
 @bench.command(epilog="RESULT is a result file, or a suite's run_dir.")
 @result_argument
-@click.option(
-    "--figure", "figures", multiple=True, help="Which figures, e.g. tar@far=1e-3; the first three if absent."
-)
+@click.option("--figure", "figures", multiple=True, help="Which figures, e.g. tar@far=1e-3; the first three if absent.")
 @click.option("--suite", type=click.Path(path_type=Path), help="Mark what this suite would compute otherwise now.")
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it here; to stdout if absent."
@@ -150,12 +148,18 @@ def compare(first: str, second: str, as_json: bool) -> None:
 @result_argument
 @click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The page.")
 @click.option("--title", default="", help="Heading of the page.")
-def report(result: Path, out: Path, title: str) -> None:
+@click.option(
+    "--speed",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show these speeds as well: a result of benchmarks/perf (perf-*.json). May be given several times.",
+)
+def report(result: Path, out: Path, title: str, speed: tuple[Path, ...]) -> None:
     """One HTML page of RESULT: systems side by side, with curves. Needs the suite's run_dir at hand, and no network."""
     from occframe.bench.report import suite_report
     from occframe.bench.results import read_result
 
-    page = suite_report(read_result(result), title)
+    page = suite_report(read_result(result), title, speed)
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -83,6 +83,12 @@ def value_text(metrics: Mapping[str, float], name: str) -> str:
     return f"{100 * metrics[name]:.2f}{spread} %"
 
 
+def interval_text(name: str, low: float, high: float) -> str:
+    """``[98.10, 99.21]``, in the unit of the figure."""
+    scale, digits = (100, 2) if is_share(name) else (1, 1 if _is_db(name) else 3)
+    return signed(f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]")
+
+
 def side_by_side(results: Mapping[str, Mapping[str, Mapping[str, float]]], count: int = 3) -> Sequence[str]:
     """Lines of a small table for a terminal, one column a condition. results: metrics by protocol and condition."""
     conditions = list(dict.fromkeys(condition for by_condition in results.values() for condition in by_condition))

@@ -109,8 +109,11 @@ def evaluation_to_plain(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def load_evaluation(url: str) -> Evaluation:
-    """Read what ``save_evaluation`` wrote. Raises OccframeError: it is not there, damaged, or of another format."""
+def load_evaluation(url: str, *, trials: bool = True) -> Evaluation:
+    """Read what ``save_evaluation`` wrote. trials: with bootstrap rounds and trials, which only comparisons need.
+
+    Raises OccframeError: it is not there, damaged, or of another format.
+    """
     where = join(url, JSON)
     if not exists(where):
         raise OccframeError(f"no evaluation at {where}", remedy="run the evaluate step first")
@@ -120,6 +123,8 @@ def load_evaluation(url: str) -> Evaluation:
             raise OccframeError(
                 f"{where} has format {plain['format']}, this occframe reads {FORMAT}", remedy="evaluate again"
             )
+        if not trials:
+            return evaluation_from_plain(plain, {})
         with np.load(io.BytesIO(read_bytes(join(url, ARRAYS))), allow_pickle=False) as arrays:
             return evaluation_from_plain(plain, arrays)
     except (KeyError, TypeError, ValueError, OSError) as error:

@@ -37,11 +37,16 @@ class ReportConfig(StepConfig):
 class ReportStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.evaluation.report import content
+        from occframe.evaluation.report.charts import colours_of
+        from occframe.evaluation.report.mistakes import mistake_groups
         from occframe.evaluation.report.page import Report, render
         from occframe.evaluation.results import load_evaluation
 
         config: ReportConfig = context.config
-        evaluation = load_evaluation(context.artefact(config.evaluation).url)
+        evaluation = load_evaluation(context.artefact(config.evaluation).url, trials=False)
+        results = content.main_results(evaluation)
+        # The main conditions have the first colours, so that each is told from the others.
+        lines = list(dict.fromkeys([*content.main_conditions(evaluation), *evaluation.probes]))
         notes: list[str] = []
         sheets: list[ContactSheet] = []
         pictures: Mapping[tuple[str | None, str], Picture] = {}
@@ -55,15 +60,16 @@ class ReportStep:
         report = Report(
             title=config.title or str(context.run_info.get("name", "Evaluation")),
             facts=_facts(context.run_info, evaluation),
-            conditions=list(evaluation.probes),
-            cards=content.cards(evaluation),
-            tables=content.tables(evaluation),
+            lines=lines,
+            cards=content.cards(results),
+            tables=[*content.tables(results), *content.group_tables(results), *content.sweep_tables(evaluation)],
             charts=[
-                *content.charts(evaluation),
+                *content.sweep_charts(evaluation),
+                *content.charts(results, colours_of(lines)),
                 *_loss_charts([context.artefact(name) for name in (*config.models, *config.generators)]),
             ],
             sheets=sheets,
-            mistakes=content.mistake_groups(evaluation, lambda condition, name: pictures.get((condition, name))),
+            mistakes=mistake_groups(results, lambda condition, name: pictures.get((condition, name))),
             notes=notes,
             configuration=_yaml(context.run_info.get("config")),
             environment=list(_environment(context.run_info)),
@@ -78,11 +84,14 @@ def _contact_sheets(context: StepContext, evaluation: Evaluation, count: int) ->
     from occframe.evaluation.report.pictures import occluded_samples
     from occframe.gallery import Gallery
 
+    points = [condition for sweep in evaluation.sweeps for _, condition in sweep.points]
     for condition, artefact in evaluation.probes.items():
-        if count == 0 or not artefact.meta.get("occlusion"):
+        # The points of sweeps are many, and differ by degrees: they share what one condition has.
+        shown = min(count, max(2, count // len(points))) if condition in points else count
+        if shown == 0 or not artefact.meta.get("occlusion"):
             continue
         ids = [name for batch in Gallery.open(artefact.url).iter_batches() for name in batch.ids]
-        chosen = [ids[place * len(ids) // count] for place in range(count)] if len(ids) > count else ids
+        chosen = [ids[place * len(ids) // shown] for place in range(shown)] if len(ids) > shown else ids
         samples = occluded_samples(chosen, _replay(context, artefact, chosen))
         caption = f"{len(chosen)} of {len(ids):,} probes, evenly spaced: before, and as the model was given them."
         yield ContactSheet(condition, caption, samples)
@@ -90,11 +99,12 @@ def _contact_sheets(context: StepContext, evaluation: Evaluation, count: int) ->
 
 def _mistake_pictures(context: StepContext, evaluation: Evaluation) -> dict[tuple[str | None, str], Picture]:
     """By (condition, id); the condition of references is None."""
-    from occframe.evaluation.report.content import shown_mistakes
+    from occframe.evaluation.report.content import main_results
+    from occframe.evaluation.report.mistakes import shown_mistakes
     from occframe.evaluation.report.pictures import pictures
 
     wanted: dict[str | None, dict[str, None]] = defaultdict(dict)
-    for _, under, _, mistakes in shown_mistakes(evaluation):
+    for _, under, _, mistakes in shown_mistakes(main_results(evaluation)):
         wanted[None] |= dict.fromkeys(mistake.reference_id for mistake in mistakes)
         wanted[under] |= dict.fromkeys(mistake.probe_id for mistake in mistakes)
     found: dict[tuple[str | None, str], Picture] = {}

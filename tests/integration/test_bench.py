@@ -180,12 +180,20 @@ def test_a_result_without_its_cells(folder, result, tmp_path):
 
 
 def test_the_page(folder, tmp_path):
-    run("bench", "report", folder / "run", "-o", tmp_path / "report.html")
+    row = {"name": "embed", "unit": "images/s", "ours": 300, "theirs": 150.5, "ratio": 2, "bar": ">= 1", "rounds": 5}
+    speed = {"date": "2026-01-02", "machine": "one", "rows": [row | {"ratio_low": 1.5, "ratio_high": 2.25}]}
+    (tmp_path / "perf-embed.json").write_text(json.dumps(speed))
+    run("bench", "report", folder / "run", "-o", tmp_path / "report.html", "--speed", tmp_path / "perf-embed.json")
     page = (tmp_path / "report.html").read_text()
+    assert "Speed: embed" in page
+    assert "[1.50, 2.25]" in page
+    assert page.count("<summary>pairs, ") == 1
     assert "Benchmark small" in page
     assert "over coverage, boxes, pairs" in page
     assert "default-src 'none'" in page
     assert len(page) < 3 << 20
+    with pytest.raises(OccframeError, match="is no result of a benchmark of speed"):
+        run("bench", "report", folder / "run", "-o", tmp_path / "x.html", "--speed", folder / "suite.yaml")
 
 
 @pytest.mark.parametrize(

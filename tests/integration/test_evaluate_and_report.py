@@ -280,7 +280,9 @@ def test_the_report_shows_what_was_measured(
     assert "torch" in page.text
     drawn = [attributes for attributes in page.of("div") if attributes.get("class") == "plot"]
     assert [str(plot["aria-label"]).split(".")[0] for plot in drawn] == [
+        "Scores, verification",
         "ROC, verification",
+        "DET, verification",
         "CMC, identification",
         "Training loss, model",
     ]

@@ -1,10 +1,17 @@
 (async () => {
   const charts = CHARTS;
-  for (const [id, item] of Object.entries(charts)) {
-    await Bokeh.embed.embed_item(item, id);
-  }
-  // A canvas does not follow the style sheet by itself. Of the views (plots, tooltips) only plots can paint.
+  const draw = async (plots) => {
+    for (const plot of plots) {
+      const item = charts[plot.id];
+      delete charts[plot.id];
+      if (item) await Bokeh.embed.embed_item(item, plot.id);
+    }
+  };
+  // A chart in a closed fold has no width yet.
+  const folds = document.querySelectorAll("#details details");
+  for (const fold of folds) fold.addEventListener("toggle", () => draw(fold.querySelectorAll(".plot")));
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  // A canvas does not follow the style sheet by itself. Of the views (plots, tooltips) only plots can paint.
   dark.addEventListener("change", () => {
     for (const view of Bokeh.index) view.request_paint?.();
   });
@@ -17,4 +24,5 @@
   };
   addEventListener("beforeprint", () => forPaper(true));
   addEventListener("afterprint", () => forPaper(false));
+  await draw(document.querySelectorAll(".plot:not(details .plot)"));
 })();

@@ -12,17 +12,18 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from occframe.evaluation.report.charts import COLOURS, Chart, library
+from occframe.evaluation.report.charts import Chart, colours_of, library
 from occframe.evaluation.report.pictures import OccludedSample, Picture
 
 
 @dataclass(frozen=True)
 class Bar:
-    """share: 0..1, the length of the bar."""
+    """share: 0..1, the length of the bar. detail: its confidence interval."""
 
-    condition: str
+    line: str
     share: float
     text: str
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,11 @@ class Card:
 
 @dataclass(frozen=True)
 class Cell:
-    """verdict: "better", "worse" or "" for a value that is not compared."""
+    """verdict: "better", "worse", "best" or "" for a value that is not compared. detail: in small print below."""
 
     text: str
     verdict: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """columns: headings after the first."""
+    """columns: headings after the first. first: what the rows are."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+    first: str = "figure"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part of the page that is closed at first."""
+
+    title: str
+    tables: Sequence[Table]
+    charts: Sequence[Chart]
 
 
 @dataclass(frozen=True)
@@ -87,11 +99,12 @@ class ContactSheet:
 
 @dataclass(frozen=True)
 class Report:
-    """facts, environment: terms and their values. configuration: YAML."""
+    """facts, environment: terms and their values. lines: conditions or systems, in the order of their colours.
+    configuration: YAML."""
 
     title: str
     facts: Sequence[tuple[str, str]]
-    conditions: Sequence[str]
+    lines: Sequence[str]
     cards: Sequence[Card]
     tables: Sequence[Table]
     charts: Sequence[Chart]
@@ -100,6 +113,7 @@ class Report:
     notes: Sequence[str]
     configuration: str
     environment: Sequence[tuple[str, str]]
+    folds: Sequence[Fold] = ()
 
 
 def render(report: Report) -> str:
@@ -111,14 +125,14 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scripts = [library(), _drawing({chart.id: chart.item for chart in report.charts})] if report.charts else []
+    charts = [*report.charts, *(chart for fold in report.folds for chart in fold.charts)]
+    scripts = [library(), _drawing({chart.id: chart.item for chart in charts})] if charts else []
     return environment.get_template("page.html.j2").render(
         report=report,
         style=files("occframe.evaluation.report").joinpath("page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         script_sources=" ".join(_source_hash(script) for script in scripts) or "'none'",
-        colours={name: COLOURS[number % len(COLOURS)] for number, name in enumerate(report.conditions)},
-        palette=COLOURS,
+        colours=colours_of(report.lines),
     )
 
 
