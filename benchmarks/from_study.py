@@ -1,6 +1,6 @@
 """The study of FROM on real faces: trains every row, measures all of them on ``suites/from.yaml``, with intervals.
 
-    python -m benchmarks.from_study --shared ../shared [--rows augmented,from] [--seeds 3] [--epochs 3]
+    python -m benchmarks.from_study --shared ../shared [--rows augmented,from] [--seeds 3] [--epochs 4]
 
 Every training and every cell lies in a run directory of its own under ``runs/from-study``: a second start goes on where
 the first ended, and computes nothing twice. The result file is written after each system that is done; it names
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--rows", default=",".join(ROWS), help="which rows to train; the trunk as it is always is one")
     parser.add_argument("--seeds", type=int, default=3, help="of the main rows; ablations take one")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "from.json")
     arguments = parser.parse_args()
     rows = [row for row in arguments.rows.split(",") if row]
