@@ -37,12 +37,12 @@ class StepRecord:
     fingerprint: str
     started: str
     seconds: float = 0.0
-    cpu_seconds: float = 0.0
     outputs: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     headlines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     error: str | None = None
+    cpu_seconds: float = 0.0
 
 
 class RunDir:
