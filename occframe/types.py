@@ -275,8 +275,8 @@ class OcclusionGenerator(Protocol):
     """Occludes batches. ``sample`` draws, ``apply`` is pure: the split gives replay, and batching on any device.
 
     It may offer ``apply_(images, params)``, the same in place for uint8 images on the CPU, where that is faster;
-    ``parts``, names that ``Occluded.parts`` may have; ``version``, of its pictures; and ``recipe``, its options as plain
-    data, where these name files: what was taken from them in place of where they lie.
+    ``parts``, names that ``Occluded.parts`` may have; ``version``, of its pictures; and ``recipe``, its options as
+    plain data, where these name files: what was taken from them in place of where they lie.
     """
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> Any:

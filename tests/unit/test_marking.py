@@ -50,6 +50,8 @@ def test_what_cannot_be_marked() -> None:
         mark_synthesised(b"\x89PNG\r\n\x1a\n", "a" * 1001)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\x00\x00\xff", b"\x89PNG\r\n\x1a\n\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\x00\x00\xff", b"\x89PNG\r\n\x1a\n\xff\xff\xff\xff"]
+)
 def test_damaged_files_carry_no_mark(data: bytes) -> None:
     assert synthesised_comment(data) is None
