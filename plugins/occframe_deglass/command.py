@@ -125,7 +125,7 @@ def _remover(options: dict[str, Any], context: BuildContext) -> Remover:
         raise OccframeError(
             "no generator is named, and none comes with occframe: the faces that could teach one are not free to use",
             remedy="train one with `occframe run pipelines/deglass-quick.yaml`, then give "
-            "`--generator runs/deglass-quick/remover`; see docs/methods/glasses.md",
+            "`--generator runs/deglass-quick/refined`; see docs/methods/glasses.md",
         )
     if not options["recogniser"] and not options["every_face"]:
         raise OccframeError(
