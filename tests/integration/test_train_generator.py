@@ -216,7 +216,9 @@ def test_the_report_has_its_curves(train, tmp_path):
     train(tmp_path)
     (chart,) = _loss_charts([Artefact("remover", "generator", str(tmp_path), {})])
     assert chart.title == "Training loss, remover"
-    assert {"loss", "generative", "discriminative", "feature", "pixel", "identity"} <= set(chart.names)
+    assert {"loss", "generative", "discriminative", "feature", "pixel", "identity"} <= {
+        name for name, _ in chart.legend
+    }
 
 
 def test_unpaired_samples_have_no_row_of_what_ought_to_be(train, tmp_path):
