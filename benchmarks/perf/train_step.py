@@ -86,7 +86,7 @@ def our_loop(data: Preloaded, *, log_every: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(MetricsLog(f"{folder}/metrics.jsonl"), update.columns, every=log_every, device="cpu")
         plan = Plan(
-            epochs=1, rate=lambda step: optimiser.lr * rate_factor(schedule, step, span), checkpoint_seconds=600
+            steps=steps, rate=lambda step: optimiser.lr * rate_factor(schedule, step, span), checkpoint_seconds=600
         )
         training = Training(data, update, plan, journal, Checkpoints(f"{folder}/checkpoints", print), device="cpu")
         with (
