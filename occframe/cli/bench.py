@@ -26,7 +26,10 @@ def bench() -> None:
 @bench.command()
 @click.argument("suite", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Result file; in the run_dir if absent."
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Result file, beside the run_dir's.",
 )
 @inline_option
 @strict_option
@@ -47,8 +50,9 @@ def run(suite: Path, out: Path | None, inline: tuple[Path, ...], strict: bool, a
     runner = Runner(expand(config, suite.name, registry), registry, Console(stderr=True))
     done = runner.run()
     result = collect(config, done.steps, runner.run_dir.info, inputs_of(config, runner.dataset))
-    target = str(out) if out else join(config.run_dir, "result.json")
-    write_json(target, result)
+    kept = join(config.run_dir, "result.json")
+    for target in dict.fromkeys((kept, str(out or kept))):
+        write_json(target, result)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
