@@ -12,6 +12,7 @@ import numpy as np
 from occframe.data.decoding import decode
 from occframe.data.headers import BadImage
 from occframe.data.parquet_writer import FaceParquetWriter
+from occframe.data.part_files import carried_columns, carried_values, parts
 from occframe.data.quarantine import Quarantine
 from occframe.errors import OccframeError
 from occframe.random import derive_seed, mix
@@ -20,7 +21,6 @@ from occframe.types import Dataset
 
 STATE_FILE = "_conversion.json"
 DROPPED_FILE = "_dropped.jsonl"
-_TYPES: Mapping[str, type] = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": str}
 _OWN_COLUMNS = ("id", "identity", "image", "landmarks")
 _CHUNK = 512  # pictures read and checked together
 
@@ -61,9 +61,8 @@ def convert(
     if shuffle is not None:
         order = order[np.argsort(mix(derive_seed(shuffle, "convert"), 0, order), kind="stable")]
     quarantine = Quarantine(most_dropped)
-    for number, start in enumerate(range(0, count, rows_per_file)):
-        name = f"part-{number:05}.parquet"
-        rows = order[start : start + rows_per_file]
+    for _, name, span in parts(count, rows_per_file):
+        rows = order[span.start : span.stop]
         if name in done:
             for line in done[name]:
                 quarantine.add(line["id"], BadImage(line["reason"], line["detail"]))
@@ -113,8 +112,8 @@ def _write_part(
     advance: Callable[[int], None],
 ) -> list[dict[str, str]]:
     """One file of faces. Returns what was left out, as JSON keeps it."""
-    kept = {name: values for name, values in dataset.attributes.items() if name not in _OWN_COLUMNS}
-    extra = {name: _TYPES[values.dtype.kind] for name, values in kept.items()}
+    carried = carried_columns(dataset.attributes, without=_OWN_COLUMNS)
+    extra = {name: kind for name, (kind, _) in carried.items()}
     dropped = []
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -127,7 +126,8 @@ def _write_part(
                 quarantine.check(len(dataset.ids))
                 dropped.append({"id": id, "reason": picture.reason, "detail": picture.detail})
                 continue
-            values = {name: _plain(column[row]) for name, column in kept.items()}
+            # What is unknown among numbers comes as NaN; in the file it is absent.
+            values = {name: None if value != value else value for name, value in carried_values(carried, row).items()}
             writer.add(dataset.ids[row], dataset.subjects[row], picture, _points(dataset, row), **values)
     return dropped
 
@@ -154,9 +154,3 @@ def _check(picture: bytes | np.ndarray) -> bytes | np.ndarray | BadImage:
 def _points(dataset: Dataset, row: int) -> np.ndarray | None:
     points = None if dataset.landmarks is None else dataset.landmarks[row]
     return None if points is None or np.isnan(points).any() else points
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's; what is unknown as None."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
 from occframe.component import AlignerBlock, DataRef, DetectorBlock
 from occframe.config import Name
+from occframe.data.part_files import FACE_COLUMNS, PART_ROWS, carried_columns, carried_values, parts
 from occframe.data.splits import SplitPart, part_problems
 from occframe.errors import Interrupted, OccframeError
 from occframe.machine import default_threads
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
     from occframe.data.quarantine import Quarantine
     from occframe.step import Progress
     from occframe.types import Dataset
-
-#: Pictures a part file answers for: what a killed run does again at most.
-PART_ROWS = 2048
-
-#: Columns a face has by itself; attributes of the data under these names are not carried over.
-_OWN_COLUMNS = {"id", "identity", "image", "landmarks", "source_height", "source_width", "detector_score"}
 
 
 class AlignConfig(StepConfig):
@@ -135,9 +130,8 @@ class _Alignment:
         pool = ThreadPoolExecutor(config.threads or default_threads())
         try:
             with self.context.progress("aligning", total, "face") as progress:
-                for number, start in enumerate(range(0, total, PART_ROWS)):
-                    rows = range(start, min(start + PART_ROWS, total))
-                    part = join(folder, f"part-{number:05}.parquet")
+                for number, name, rows in parts(total, PART_ROWS):
+                    part = join(folder, name)
                     # A leading underscore hides a file from whoever reads the folder as a data set.
                     missed = join(folder, f"_not_found-{number:05}.jsonl")
                     if exists(part):
@@ -173,7 +167,7 @@ class _Alignment:
                     missed_here.add(ids[row], face)
                     self.missed.add(ids[row], face)
                 else:
-                    columns = {name: _plain(kind, values[row]) for name, (kind, values) in self._carried.items()}
+                    columns = carried_values(self._carried, row)
                     columns |= {"source_height": face.source_height, "source_width": face.source_width}
                     columns["detector_score"] = self._given_score(row) if face.score is None else face.score
                     writer.add(ids[row], subjects[row], face.image, face.landmarks, **columns)
@@ -191,29 +185,9 @@ class _Alignment:
 
     @cached_property
     def _carried(self) -> dict[str, tuple[type, np.ndarray]]:
-        return carried_columns(self.data.attributes)
+        return carried_columns(self.data.attributes, without=FACE_COLUMNS)
 
     def _given_score(self, row: int) -> float | None:
         """Landmarks that came with the data may have come with their detector's score."""
         scores = self.data.attributes.get("detector_score")
         return float(scores[row]) if scores is not None and scores.dtype.kind == "f" else None
-
-
-def carried_columns(attributes: Mapping[str, np.ndarray]) -> dict[str, tuple[type, np.ndarray]]:
-    """Attributes that go on with the faces: name -> (str, int, float or bool, values). Types come from all values."""
-    kinds = {"b": bool, "i": int, "u": int, "f": float}
-    return {
-        name: (kinds.get(values.dtype.kind) or _kind_of_objects(values), values)
-        for name, values in attributes.items()
-        if name not in _OWN_COLUMNS
-    }
-
-
-def _kind_of_objects(values: np.ndarray) -> type:
-    """bool where all that is known is: Parquet's booleans come as objects where some are missing. Else text."""
-    known = [value for value in values.tolist() if value is not None]
-    return bool if known and all(isinstance(value, bool) for value in known) else str
-
-
-def _plain(kind: type, value: Any) -> Any:
-    return None if value is None else kind(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from occframe.component import DataRef, OcclusionBlock
+from occframe.data.part_files import FACE_COLUMNS, PART_ROWS, carried_columns, carried_values, unfinished_parts
 from occframe.errors import Interrupted, OccframeError
+from occframe.machine import default_threads
 from occframe.step import StepConfig, StepContext, StepOutcome
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from occframe.step import Progress
     from occframe.types import Dataset, FaceBatch, Occluded
 
-#: Faces a part file answers for: what a killed run does again at most.
-PART_ROWS = 2048
 _REGIONS = ("face", "eyes", "nose", "mouth")
 
 
@@ -99,19 +98,13 @@ class _Occluding:
     quarantine: Any
 
     def run(self) -> None:
-        from occframe.storage import exists, join, make_dirs
+        from occframe.storage import join
 
         folder = join(self.context.url, "faces.parquet")
-        make_dirs(folder)
         total = len(self.faces.ids)
         with self.context.progress("occluding", total, "face") as progress:
-            for number, start in enumerate(range(0, total, PART_ROWS)):
-                rows = range(start, min(start + PART_ROWS, total))
-                part = join(folder, f"part-{number:05}.parquet")
-                if exists(part):
-                    progress.advance(len(rows))
-                else:
-                    self._occlude(rows, part, progress)
+            for part, rows in unfinished_parts(folder, total, PART_ROWS, progress):
+                self._occlude(rows, part, progress)
 
     def _occlude(self, rows: range, part: str, progress: Progress) -> None:
         from occframe.data import FaceLoader, FaceParquetWriter, Subset
@@ -123,7 +116,7 @@ class _Occluding:
             height=config.height,
             width=config.width,
             batch_size=config.batch_size,
-            threads=config.threads or min(len(os.sched_getaffinity(0)), 16),
+            threads=config.threads or default_threads(),
             seed=0,
             quarantine=self.quarantine,
         )
@@ -167,9 +160,7 @@ class _Occluding:
             for region in _REGIONS:
                 share = float(fractions[region][at]) if fractions else float("nan")
                 extra[f"hidden_{region}"] = None if share != share else share
-            for name, (kind, values) in self._carried.items():
-                value = values[self._row_of[ids[at]]]
-                extra[name] = None if value is None else kind(value)
+            extra |= carried_values(self._carried, self._row_of[ids[at]])
             landmarks = None if batch.landmarks is None else batch.landmarks[at].numpy()
             writer.add(
                 chosen.ids[row], chosen.subjects[row], occluded.images[at].permute(1, 2, 0).numpy(), landmarks, **extra
@@ -192,10 +183,7 @@ class _Occluding:
     @cached_property
     def _carried(self) -> dict[str, tuple[type, np.ndarray]]:
         """Attributes of the data that go on with the faces."""
-        from occframe.steps.align import carried_columns
-
-        own = self._own_columns
-        return {name: item for name, item in carried_columns(self.faces.attributes).items() if name not in own}
+        return carried_columns(self.faces.attributes, without=FACE_COLUMNS | self._own_columns.keys())
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

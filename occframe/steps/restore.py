@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from occframe.component import Config, DataRef, GeneratorRef, ModelRef
+from occframe.data.part_files import FACE_COLUMNS, PART_ROWS, carried_columns, carried_values, unfinished_parts
 from occframe.errors import Interrupted, OccframeError
 from occframe.machine import default_threads, keep_freed_memory
 from occframe.precision import Precision
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from occframe.removal import Removed, Remover
     from occframe.step import Progress
     from occframe.types import Dataset, FaceBatch
-
-#: Faces a part file answers for: what a killed run does again at most.
-PART_ROWS = 2048
 
 #: Columns that say what became of a face, in data sets and in galleries.
 SYNTHESISED, OUTCOME, TREATMENT = "synthesised", "removal", "treatment"
@@ -130,33 +128,22 @@ class _Restoring:
     """``faces.parquet`` is a folder of part files; a part that an interrupted attempt finished is left as it is."""
 
     def __init__(self, context: StepContext, faces: Dataset, remover: Remover, quarantine: Any) -> None:
-        from occframe.steps.align import carried_columns
-
         self.context = context
         self.config: RestoreConfig = context.config
         self.faces = faces
         self.remover = remover
         self.quarantine = quarantine
-        own = {*COLUMNS, TREATMENT}
-        self._carried: dict[str, tuple[type, np.ndarray]] = {
-            name: item for name, item in carried_columns(faces.attributes).items() if name not in own
-        }
+        self._carried = carried_columns(faces.attributes, without=FACE_COLUMNS | {*COLUMNS, TREATMENT})
         self._columns = COLUMNS | {TREATMENT: str} | {name: kind for name, (kind, _) in self._carried.items()}
 
     def run(self) -> None:
-        from occframe.storage import exists, join, make_dirs
+        from occframe.storage import join
 
         folder = join(self.context.url, "faces.parquet")
-        make_dirs(folder)
         total = len(self.faces.ids)
         with self.context.progress("restoring", total, "faces") as progress:
-            for number, start in enumerate(range(0, total, PART_ROWS)):
-                rows = range(start, min(start + PART_ROWS, total))
-                part = join(folder, f"part-{number:05}.parquet")
-                if exists(part):
-                    progress.advance(len(rows))
-                else:
-                    self._restore(rows, part, progress)
+            for part, rows in unfinished_parts(folder, total, PART_ROWS, progress):
+                self._restore(rows, part, progress)
 
     def _restore(self, rows: range, part: str, progress: Progress) -> None:
         from occframe.data import FaceLoader, FaceParquetWriter, Subset
@@ -185,9 +172,7 @@ class _Restoring:
             row = first + place
             extra: dict[str, Any] = {name: values[at] for name, values in described.items()}
             extra[TREATMENT] = self.remover.treatment
-            for name, (kind, values) in self._carried.items():
-                value = values[row]
-                extra[name] = None if value is None else kind(value)
+            extra |= carried_values(self._carried, row)
             image = done.images[at].permute(1, 2, 0).numpy()
             landmarks = None if batch.landmarks is None else batch.landmarks[at].numpy()
             stored = _marked(image) if extra[SYNTHESISED] else image

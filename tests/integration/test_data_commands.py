@@ -85,9 +85,12 @@ def test_too_many_bad_pictures(photos, tmp_path):
 
 def test_landmarks_and_attributes_stay(tmp_path):
     source = SyntheticFaces(identities=3, images=2, size=32, seed=0)
-    with FaceParquetWriter(str(tmp_path / "a.parquet"), extra={"age": int, "mood": str, "score": float}) as writer:
+    with FaceParquetWriter(
+        str(tmp_path / "a.parquet"), extra={"age": int, "mood": str, "score": float, "hat": bool}
+    ) as writer:
         for row, name in enumerate(source.ids):
             facts = {"age": row, "mood": "glad", "score": None if row == 2 else row / 8}
+            facts["hat"] = None if row == 3 else row < 2
             points = None if row == 1 else source.landmarks[row]
             writer.add(name, source.subjects[row], source.read([row])[0], points, **facts)
     before = ParquetFaces(str(tmp_path / "a.parquet"))
@@ -101,7 +104,7 @@ def test_landmarks_and_attributes_stay(tmp_path):
         assert after.subjects[row] == before.subjects[old]
         assert after.read([row]) == before.read([old])
         assert np.array_equal(after.landmarks[row], before.landmarks[old], equal_nan=True)
-        for column in ("age", "mood", "score"):
+        for column in ("age", "mood", "score", "hat"):
             assert str(after.attributes[column][row]) == str(before.attributes[column][old])
 
 
