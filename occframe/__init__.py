@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from occframe.hookspecs import API_VERSION, hookimpl
+from occframe.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from occframe.component import (
@@ -125,8 +125,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Public types load on first use (PEP 562): a plugin that only registers does not pay for pydantic."""
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# A plugin that only registers does not pay for pydantic.
+__getattr__ = lazy_names(__name__, _HOME_OF)

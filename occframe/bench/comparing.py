@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from occframe.bench.results import cell
+from occframe.bench.results import cells
 from occframe.errors import OccframeError
 from occframe.evaluation.significance import Comparison, compare_results
+from occframe.types import ProtocolResult
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,15 @@ def compare(
         known = list(dict.fromkeys(row["system"] for row in result["rows"]))
         if system not in known:
             raise OccframeError(f"the result has no system `{system}`", remedy=f"there are: {', '.join(known)}")
-    ours = {(row["trial"], row["condition"]): row for row in first["rows"] if row["system"] == first_system}
-    theirs = {(row["trial"], row["condition"]): row for row in second["rows"] if row["system"] == second_system}
+    ours, theirs = _by_condition(first, first_system), _by_condition(second, second_system)
     both = [key for key in ours if key in theirs]
     if not both:
         raise OccframeError(
             "the two have no trial and condition in common", remedy="compare results of one suite, or of suites alike"
         )
     for key in both:
-        yield Compared(*key, compare_results(cell(first, ours[key]), cell(second, theirs[key])))
+        yield Compared(*key, compare_results(ours[key], theirs[key]))
+
+
+def _by_condition(result: Mapping[str, Any], system: str) -> dict[tuple[str, str], ProtocolResult]:
+    return {(row["trial"], row["condition"]): of for row, of in cells(result, system=system, trials=True)}

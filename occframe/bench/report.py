@@ -14,6 +14,7 @@ from occframe.evaluation.figures import sentence, title
 from occframe.evaluation.report import content
 from occframe.evaluation.report.charts import Chart, colours_of
 from occframe.evaluation.report.page import Fold, Report, Table, render
+from occframe.steps.sweep import point_name
 from occframe.types import Curve, ProtocolResult
 from occframe.yamlfile import dump_yaml
 
@@ -62,7 +63,7 @@ def suite_report(result: Mapping[str, Any], heading: str = "", speed: Sequence[P
 def _sweeps(result: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, float]]]:
     """By name: what is swept, and its value by condition."""
     return {
-        name: (sweep["axis"], {f"{name}-{value:g}".replace(".", "_"): value for value in sweep["values"]})
+        name: (sweep["axis"], {point_name(name, value): value for value in sweep["values"]})
         for name, sweep in result["configuration"].get("sweeps", {}).items()
     }
 

@@ -92,18 +92,20 @@ def evaluated(url: str, *, trials: bool = True) -> dict[str, ProtocolResult]:
     return dict(by_condition)
 
 
-def cell(result: Mapping[str, Any], row: Mapping[str, Any]) -> ProtocolResult:
-    """Everything known of one row. Raises OccframeError where its run directory is not at hand."""
-    return evaluated(_evaluation_of(result, row))[row["condition"]]
+def cells(
+    result: Mapping[str, Any], *, system: str | None = None, trials: bool = False
+) -> Iterator[tuple[Mapping[str, Any], ProtocolResult]]:
+    """Every row, or those of one system, with all that is known of it. trials: with bootstrap rounds and trials.
 
-
-def cells(result: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], ProtocolResult]]:
-    """Every row with all that is known of it but rounds and trials. Raises OccframeError as ``cell`` does."""
+    Raises OccframeError where the run directory is not at hand.
+    """
     read: dict[str, dict[str, ProtocolResult]] = {}
     for row in result["rows"]:
+        if system is not None and row["system"] != system:
+            continue
         url = _evaluation_of(result, row)
         if url not in read:
-            read[url] = evaluated(url, trials=False)
+            read[url] = evaluated(url, trials=trials)
         yield row, read[url][row["condition"]]
 
 

@@ -16,6 +16,7 @@ from occframe.config import DataBlock, Name, Pipeline, load_pipeline, problems_o
 from occframe.errors import ConfigError, OccframeError, Problem
 from occframe.plugins import PluginRegistry
 from occframe.rundir import canonical
+from occframe.steps.sweep import at_value, point_name
 from occframe.yamlfile import YamlFile, dump_yaml, parse_yaml
 
 
@@ -57,7 +58,7 @@ class SuiteSweep(Config):
     values: list[float] = Field([0.2, 0.4, 0.6, 0.8, 1.0], min_length=2, max_length=50)
 
     def points(self, name: str) -> dict[str, float]:
-        return {f"{name}-{value:g}".replace(".", "_"): value for value in self.values}
+        return {point_name(name, value): value for value in self.values}
 
 
 class Trial(Config):
@@ -133,8 +134,6 @@ def evaluation_step(system: str, trial: str) -> str:
 
 def _cover(block: OcclusionBlock | None, axis: str, value: float, registry: PluginRegistry) -> dict[str, Any] | None:
     """The block of one condition, written out in full."""
-    from occframe.steps.sweep import at_value
-
     if block is None:
         return None
     swept = at_value(block, axis, value, {"registry": registry}) if axis else block

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from occframe.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from occframe.data.decoding import BadImage, decode
@@ -25,7 +26,7 @@ _HOMES = {
     "splits": "SplitPart apply_split split_rows",
     "subset": "Subset",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "BadImage",
@@ -43,8 +44,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Names load on first use (PEP 562): declaring splits must not import OpenCV."""
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(f"occframe.data.{_HOME_OF[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Declaring splits must not import OpenCV.
+__getattr__ = lazy_names(__name__, _HOME_OF)

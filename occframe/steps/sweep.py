@@ -70,6 +70,11 @@ class SweepConfig(EmbedConfig):
         return self
 
 
+def point_name(sweep: str, value: float) -> str:
+    """What the condition at one value is called: without a dot, which ends the names of figures."""
+    return f"{sweep}-{value:g}".replace(".", "_")
+
+
 def at_value(block: OcclusionBlock, axis: str, value: float, context: Any) -> OcclusionBlock:
     """The generator with its option ``axis`` set. Raises ValidationError: it has none, or not that far."""
     raw = block.model_dump(mode="json")
@@ -96,7 +101,7 @@ class SweepStep:
             sweeps[sweep] = {"axis": config.axis, "side": side, "points": {}}
             for value in config.values:
                 covered = at_value(block, config.axis, value, {"registry": context.build.registry})
-                label = f"{name}-{value:g}".replace(".", "_")
+                label = point_name(name, value)
                 condition = label if side == "probe" else f"{label}-{side}"
                 probes[condition] = probes["clean"] if side == "gallery" else embedded.get(config.data, label, covered)
                 if side != "probe":

@@ -9,8 +9,9 @@ A plugin's whole test file::
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from occframe.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from occframe.testing.pytest_tests import conformance_tests
@@ -25,7 +26,7 @@ _HOMES = {
     "samples": "TinyFaces face_batch occluded_batch unit_vectors",
     "suite": "Conformance Report Result",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "SUITE_VERSION",
@@ -40,8 +41,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Names load on first use (PEP 562): every pytest of this environment imports this package."""
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(f"occframe.testing.{_HOME_OF[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Every pytest of this environment imports this package.
+__getattr__ = lazy_names(__name__, _HOME_OF)

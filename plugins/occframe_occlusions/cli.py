@@ -9,7 +9,7 @@ import click
 
 from occframe.component import BuildContext, DatasetBlock, OcclusionBlock
 from occframe.errors import OccframeError
-from occframe.standalone import parse_block, standalone_context
+from occframe.standalone import options_from, parse_block, standalone_context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,19 +88,11 @@ def preview(
 
 
 def _written(use: str, severity: float | None, options: tuple[str, ...]) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    written: dict[str, Any] = {"use": use} | ({} if severity is None else {"severity": severity})
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not key.strip():
-            raise click.BadParameter(f"`{option}` is not KEY=VALUE", param_hint="--set")
-        try:
-            written[key.strip()] = YAML(typ="safe").load(value)
-        except YAMLError as error:
-            raise click.BadParameter(f"`{value}` is not YAML: {error}", param_hint="--set") from error
-    return written
+    try:
+        set_to = options_from(options)
+    except OccframeError as error:
+        raise click.BadParameter(error.message, param_hint="--set") from error
+    return {"use": use} | ({} if severity is None else {"severity": severity}) | set_to
 
 
 def _faces(images: Path | None, count: int, size: int, context: BuildContext) -> FaceBatch:

@@ -38,9 +38,6 @@ import os
 from occframe import Config, hookimpl
 from occframe.distributed import ranks
 
-class Mortal:
-    pass
-
 def build(config, context):
     import torch
 

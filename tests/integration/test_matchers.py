@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from occframe.component import BuildContext, MatcherBlock
 from occframe.errors import OccframeError
 from occframe.plugins import PluginRegistry
-from occframe.types import Hits, Matcher
+from occframe.testing.samples import brute_force, unit_vectors
+from occframe.types import Matcher
 
 BLOCKS: list[Any] = [
     {"use": "faiss", "profile": "flat"},
@@ -51,25 +52,8 @@ def build(request: pytest.FixtureRequest, device: str) -> Build:
     return lambda: BuildContext(registry, device=device).build(block)
 
 
-def unit_vectors(count: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
-    """float32 whose coordinates are exact in float16, so that every matcher sees the same numbers."""
-    drawn = np.random.default_rng(seed).standard_normal((count, dim))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
-
-
 def ids_of(count: int, prefix: str = "p") -> list[str]:
     return [f"{prefix}{number}" for number in range(count)]
-
-
-def oracle(gallery: dict[str, np.ndarray], queries: np.ndarray, k: int) -> Hits:
-    """All scores in float64, equal ones by id, cut to k and padded."""
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    ids = np.full((len(queries), k), "", object)
-    for row, query in enumerate(queries.astype(np.float64)):
-        ranked = sorted((-float(vector.astype(np.float64) @ query), name) for name, vector in gallery.items())[:k]
-        for rank, (score, name) in enumerate(ranked):
-            scores[row, rank], ids[row, rank] = -score, name
-    return Hits(scores, ids)
 
 
 def test_it_finds_what_brute_force_finds(build: Build) -> None:
@@ -77,7 +61,7 @@ def test_it_finds_what_brute_force_finds(build: Build) -> None:
     matcher = build()
     matcher.add(ids_of(200), vectors[:200])
     matcher.add([f"q{number}" for number in range(300)], vectors[200:].astype(np.float16))
-    expected = oracle(dict(zip([*ids_of(200), *ids_of(300, "q")], vectors, strict=True)), queries, 10)
+    expected = brute_force(dict(zip([*ids_of(200), *ids_of(300, "q")], vectors, strict=True)), queries, 10)
     found = matcher.search(queries, 10)
     assert len(matcher) == 500
     assert found.scores.dtype == np.float32
@@ -121,7 +105,7 @@ def test_ties_removals_and_large_k(
     matcher.remove(gone)
     gallery = {name: vector for name, vector in zip(ids, vectors, strict=True) if name not in gone}
     found = matcher.search(np.array(queries, np.float32), k)
-    expected = oracle(gallery, np.array(queries, np.float32), k)
+    expected = brute_force(gallery, np.array(queries, np.float32), k)
     np.testing.assert_array_equal(found.scores, expected.scores)
     for row in range(len(queries)):
         # Which of several equal scores makes the last place is the index's choice; their order is not.
@@ -143,7 +127,7 @@ def test_more_removals_than_are_searched_past(build: Build) -> None:
     matcher.add(["p5"], vectors[5:6])
     gallery = {f"p{row}": vectors[row] for row in [5, *range(700, 1000)]}
     queries = unit_vectors(10, seed=2)
-    assert matcher.search(queries, 7).ids.tolist() == oracle(gallery, queries, 7).ids.tolist()
+    assert matcher.search(queries, 7).ids.tolist() == brute_force(gallery, queries, 7).ids.tolist()
     assert len(matcher) == 301
 
 
@@ -295,4 +279,4 @@ def test_searching_spans_several_chunks(monkeypatch: pytest.MonkeyPatch) -> None
     matcher.remove(ids_of(500)[::2] + ids_of(1000)[600:700])
     kept = {f"p{row}": vectors[row] for row in range(1000) if not (row < 500 and row % 2 == 0) and not 600 <= row < 700}
     for k in (1, 70, 700):
-        assert matcher.search(queries, k).ids.tolist() == oracle(kept, queries, k).ids.tolist()
+        assert matcher.search(queries, k).ids.tolist() == brute_force(kept, queries, k).ids.tolist()

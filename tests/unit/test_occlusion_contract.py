@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from occframe.errors import OccframeError
 from occframe.face_frame import template_landmarks
 from occframe.random import uniform
 from occframe.standalone import parse_block, standalone_context
+from occframe.testing.samples import tensors_in
 
 CONTEXT = standalone_context()
 NAMES = sorted(component.name for component in CONTEXT.registry.components("occlusion"))
@@ -91,20 +91,6 @@ def seeds_of(count: int, seed: int) -> Tensor:
     return torch.arange(count) * 7919 + seed
 
 
-def leaves(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        for value in tree.values():
-            yield from leaves(value)
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from leaves(value)
-    elif is_dataclass(tree):
-        for item in fields(tree):
-            yield from leaves(getattr(tree, item.name))
-
-
 def part_of(batch: FaceBatch, rows: list[int]) -> FaceBatch:
     assert batch.landmarks is not None
     return replace(batch, images=batch.images[rows], index=batch.index[rows], landmarks=batch.landmarks[rows])
@@ -118,7 +104,7 @@ def test_a_changed_pixel_has_alpha_and_all_values_are_sound(name: str, seed: int
     before = batch.images.clone()
     generator = built(name)
     params = generator.sample(batch, seeds_of(3, seed))
-    assert all(len(leaf) == 3 for leaf in leaves(params))
+    assert all(len(leaf) == 3 for leaf in tensors_in(params))
     occluded = generator.apply(batch.images, params)
     assert torch.equal(batch.images, before), "the input was changed"
     assert occluded.images.shape == before.shape
@@ -193,7 +179,7 @@ def test_parameters_replay(name: str) -> None:
     batch, generator = faces(3, 2), built(name)
     params = generator.sample(batch, seeds_of(3, 9))
     again = generator.sample(batch, seeds_of(3, 9))
-    for first, second in zip(leaves(params), leaves(again), strict=True):
+    for first, second in zip(tensors_in(params), tensors_in(again), strict=True):
         assert torch.equal(first, second)
     assert torch.equal(generator.apply(batch.images, params).images, generator.apply(batch.images, again).images)
 
@@ -305,7 +291,7 @@ def test_gpu_and_cpu_agree(name: str) -> None:
     seeds = seeds_of(8, 2)
     moved = replace(batch, images=batch.images.cuda(), landmarks=batch.landmarks.cuda())
     here, there = generator.sample(batch, seeds), generator.sample(moved, seeds.cuda())
-    for ours, theirs in zip(leaves(here), leaves(there), strict=True):
+    for ours, theirs in zip(tensors_in(here), tensors_in(there), strict=True):
         assert torch.equal(ours, theirs.cpu())
     one, two = generator.apply(batch.images, here), generator.apply(moved.images, there)
     assert (one.images.int() - two.images.cpu().int()).abs().max() <= 1
