@@ -8,7 +8,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from occframe.errors import OccframeError
+from occframe.errors import OccframeError, first_line
 
 MOST_THREADS = 16
 
@@ -59,3 +59,19 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(mmap_threshold, 32 * 2**20)  # the most that glibc takes
     libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def resolve_device(name: str) -> str:
+    """A torch device string; "auto" is CUDA where there is one. Raises OccframeError for a device that is not there."""
+    if name == "cpu":
+        return name
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = first_line(error)
+        raise OccframeError(f"device `{name}` is not usable: {reason}", remedy="use `device: auto` or `cpu`") from error
+    return name

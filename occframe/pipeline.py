@@ -6,11 +6,10 @@ import errno
 import hashlib
 import json
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,14 @@ from rich.console import Console
 from occframe import distributed
 from occframe.component import BuildContext, ComponentBlock, DataRef, FileRef, Reference, walk
 from occframe.config import Pipeline, StepBlock
-from occframe.errors import Interrupted, OccframeError, first_line
+from occframe.errors import Interrupted, OccframeError
+from occframe.machine import resolve_device
 from occframe.plugins import PluginRegistry
 from occframe.progress import show_progress
 from occframe.random import derive_seed
 from occframe.rundir import RunDir, StepRecord, canonical, environment, now
 from occframe.step import Artefact, Progress, StepOutcome
+from occframe.stopping import stop_on_signal
 from occframe.storage import exists, filesystem, join, read_json, write_bytes
 from occframe.tracking import Tracking
 from occframe.types import RunFacts
@@ -157,7 +158,7 @@ class Runner:
         return RunResult(self.run_dir.url, chosen, [line for record in chosen.values() for line in record.headlines])
 
     def _lead(self, start: str | None, only: str | None) -> None:
-        with self.run_dir.lock(), _stop_on_signal(self._stop, self.console):
+        with self.run_dir.lock(), stop_on_signal(self._stop, self.console):
             plan = self.plan(start=start, only=only)
             self._describe_run()
             with self.tracking.of(self._trackers(), self._run_facts()):
@@ -171,7 +172,7 @@ class Runner:
     def _follow(self) -> None:
         """Of several processes all but the first: take part in the steps that are made for several, in silence."""
         self.console.quiet = True
-        with _stop_on_signal(self._stop, self.console):
+        with stop_on_signal(self._stop, self.console):
             while (name := distributed.tell("")) is not None:
                 block = self.pipeline.steps[name]
                 self.run_dir = RunDir(self.pipeline.config.run_dir)  # as process 0 left it
@@ -405,40 +406,3 @@ def _stamp(file: FileRef) -> str:
 
 def _refuse(value: Any) -> Any:
     raise TypeError(f"{value!r} is a {type(value).__name__}")
-
-
-def resolve_device(name: str) -> str:
-    """A torch device string; "auto" is CUDA where there is one. Raises OccframeError for a device that is not there."""
-    if name == "cpu":
-        return name
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = first_line(error)
-        raise OccframeError(f"device `{name}` is not usable: {reason}", remedy="use `device: auto` or `cpu`") from error
-    return name
-
-
-@contextmanager
-def _stop_on_signal(stop: threading.Event, console: Console) -> Iterator[None]:
-    """First Ctrl-C (or SIGTERM): ask the step to stop at a good place. Second: stop now."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def request(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        console.print("\n[yellow]stopping at the next safe place; press Ctrl-C again to stop at once[/]")
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,20 @@ from occframe.weights import locate_weights
 _CHUNK = 1024
 
 
-def inputs_of(suite: SuiteConfig, dataset: Callable[[str], Dataset]) -> dict[str, str]:
+def inputs_of(
+    suite: SuiteConfig, dataset: Callable[[str], Dataset], earlier: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """By ``data.NAME``, ``systems.NAME`` and ``trials.NAME``: digests of pictures and labels, weights and pair files.
 
-    dataset: opens a data set of the suite by name.
+    dataset: opens a data set of the suite by name. earlier: a result of this run directory; a data set that still has
+    the fingerprint noted there is not read again.
     """
-    found = {f"data.{name}": content_digest(dataset(name)) for name in suite.data}
+    fingerprints, known = (earlier or {}).get("data", {}), (earlier or {}).get("inputs", {})
+    found = {}
+    for name in suite.data:
+        faces, key = dataset(name), f"data.{name}"
+        same = key in known and fingerprints.get(name) == faces.fingerprint()
+        found[key] = known[key] if same else content_digest(faces)
     for name, system in suite.systems.items():
         found[f"systems.{name}"] = _digest(_of_system(system))
     for name, trial in suite.trials.items():

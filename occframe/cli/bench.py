@@ -43,14 +43,15 @@ def run(suite: Path, out: Path | None, inline: tuple[Path, ...], strict: bool, a
     from occframe.bench.suite import expand, load_suite
     from occframe.bench.tables import as_table
     from occframe.pipeline import Runner
-    from occframe.storage import join, write_json
+    from occframe.storage import exists, join, read_json, write_json
 
     file, registry = read_with_plugins(suite, inline, strict)
     config = load_suite(file, registry)
     runner = Runner(expand(config, suite.name, registry), registry, Console(stderr=True))
     done = runner.run()
-    result = collect(config, done.steps, runner.run_dir.info, inputs_of(config, runner.dataset))
     kept = join(config.run_dir, "result.json")
+    earlier = read_json(kept) if exists(kept) else None
+    result = collect(config, done.steps, runner.run_dir.info, inputs_of(config, runner.dataset, earlier))
     for target in dict.fromkeys((kept, str(out or kept))):
         write_json(target, result)
     if as_json:

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from occframe import OccframeError
+from occframe.bench import inputs as bench_inputs
 from occframe.cli import cli
 from occframe.component import BackboneBlock
 from occframe.data import FaceParquetWriter
@@ -102,6 +103,12 @@ def test_embeddings_of_a_rival_take_part_without_its_code(folder, result, tmp_pa
     suite.write_text(suite.read_text().replace("faces/boxes-0_1", "faces/boxes"))
     with pytest.raises(OccframeError, match="system `rival` has no gallery of faces/boxes-0_1"):
         run("bench", "run", suite)
+
+
+def test_a_second_run_reads_no_picture(folder, result, monkeypatch):
+    monkeypatch.setattr(bench_inputs, "content_digest", lambda faces: pytest.fail("read again"))
+    run("bench", "run", folder / "suite.yaml")
+    assert json.loads((folder / "run" / "result.json").read_text())["inputs"] == result["inputs"]
 
 
 def test_a_gallery_that_changed_is_copied_again(folder, tmp_path):
