@@ -19,6 +19,7 @@ from occframe.precision import ResolvedPrecision, autocast
 from occframe.training.adversarial_batches import GeneratorBatch
 from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
 from occframe.training.adversarial_losses import discriminative_loss, feature_error, generative_loss, pixel_error
+from occframe.training.faults import first_bad_weight
 from occframe.training.optimisers import Adam
 from occframe.types import ImageSpec
 
@@ -180,10 +181,7 @@ class AdversarialStep:
 
     def bad_weight(self) -> str | None:
         """The first weight that is not finite, by name."""
-        for name, value in self.networks.state_dict().items():
-            if not bool(value.isfinite().all()):
-                return str(name)
-        return None
+        return first_bad_weight(self.networks)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -17,6 +17,7 @@ from occframe.errors import OccframeError
 from occframe.images import to_model_input
 from occframe.models import LoadedModel, embed_images
 from occframe.precision import ResolvedPrecision, autocast
+from occframe.training.faults import first_bad_weight
 from occframe.types import BackboneOutput
 
 if TYPE_CHECKING:
@@ -157,10 +158,7 @@ class GradientStep:
 
     def bad_weight(self) -> str | None:
         """The first weight that is not finite, by name."""
-        for name, value in self.recogniser.state_dict().items():
-            if not bool(value.isfinite().all()):
-                return str(name)
-        return None
+        return first_bad_weight(self.recogniser)
 
     @property
     def shards(self) -> dict[str, Shard]:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from occframe.images import to_model_input
 from occframe.precision import ResolvedPrecision, autocast
+from occframe.training.faults import first_bad_weight
 from occframe.types import FaceBatch
 from occframe_deglass.calibration import EITHER, calibrated, expected_calibration_error, f1_score, log_likelihood
 from occframe_deglass.recogniser import GlassesRecogniser
@@ -50,8 +51,7 @@ class RecogniserUpdate:
 
     def bad_weight(self) -> str | None:
         """The first weight that is not finite, by name."""
-        state = self.recogniser.state_dict()
-        return next((name for name, value in state.items() if not bool(value.isfinite().all())), None)
+        return first_bad_weight(self.recogniser)
 
     def state_dict(self) -> dict[str, Any]:
         return {"recogniser": self.recogniser.state_dict(), "optimiser": self.optimiser.state_dict()}
