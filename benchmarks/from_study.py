@@ -1,20 +1,26 @@
 """The study of FROM on real faces: trains every row, measures all of them on ``suites/from.yaml``, with intervals.
 
     python -m benchmarks.from_study --shared ../shared [--rows augmented,from] [--seeds 3] [--epochs 4]
+    python -m benchmarks.from_study --shared ../shared --device cuda --jobs 8 --whole-trunk --epochs 16
 
 Every training and every cell lies in a run directory of its own under ``runs/from-study``: a second start goes on where
-the first ended, and computes nothing twice. The result file is written after each system that is done; it names
-environment, seeds, what was measured and what not.
+the first ended, and computes nothing twice. The result file is written after each system that is done, with several
+jobs after the last; it names environment, seeds, what was measured and what not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +82,23 @@ OCCLUSION = {
 }
 #: Conditions whose mean the study's bar is set for: (a) rectangles, (b) a lower-face mask, (c) an eye band.
 OCCLUDED = ("rectangles", "mask", "eyes")
-#: Layers of the trunk that stand still in every row: half of the cost of a step, and edges look the same on a mask.
+#: Layers of the trunk that stand still on a CPU: half of the cost of a step, and edges look the same on a mask.
 STILL = ("stem", "stem_depthwise", "stem_pointwise", "stage1")
 
 
-def training(row: str, seed: int, shared: Path, epochs: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Recipe:
+    """What all rows have in common. whole_trunk: also its first layers learn. jobs: trainings at a time."""
+
+    epochs: int = 4
+    batch_size: int = 64
+    lr: float = 0.02
+    whole_trunk: bool = False
+    device: str = "cpu"
+    jobs: int = 1
+
+
+def training(row: str, seed: int, shared: Path, recipe: Recipe) -> dict[str, Any]:
     """The pipeline of one row. All see the same batches as often, with the same losses but for those of masks."""
     chosen = ROWS[row]
     wrapped = chosen["backbone"] is not TRUNK
@@ -106,12 +124,13 @@ def training(row: str, seed: int, shared: Path, epochs: int) -> dict[str, Any]:
         "losses": losses,
         "occlusion": OCCLUSION,
         "grey_probability": 0.5,
-        "parts": parts | {f"{prefix}{layer}": {"rate": 0} for layer in STILL},
-        "epochs": epochs,
-        "batch_size": 64,
-        "optimiser": {"name": "sgd", "lr": 0.02},
+        "parts": parts | {f"{prefix}{layer}": {"rate": 0} for layer in (() if recipe.whole_trunk else STILL)},
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "optimiser": {"name": "sgd", "lr": recipe.lr},
         "clip_norm": 20.0,
         "schedule": {"name": "cosine", "warmup_epochs": 0.2},
+        "threads": max(1, usable_cores() // recipe.jobs),
     }
     weights = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
     pretrained = {"use": "pretrained", "name": "trunk", "backbone": TRUNK, "weights": weights}
@@ -120,6 +139,7 @@ def training(row: str, seed: int, shared: Path, epochs: int) -> dict[str, Any]:
         "name": f"from-study-{row}-{seed}",
         "run_dir": str(RUNS / f"{row}-{seed}"),
         "seed": seed,
+        "device": recipe.device,
         "data": {
             "celeba": {"use": "parquet", "url": str(shared / "data" / "celeba112_colour.parquet"), "aligned": True}
         },
@@ -132,11 +152,24 @@ def systems_of(rows: Sequence[str], seeds: int) -> list[tuple[str, int]]:
     return [(row, seed) for seed in range(1, seeds + 1) for row in rows if seed == 1 or row in THREE_SEEDS]
 
 
-def train(pipeline: Mapping[str, Any], file: Path) -> None:
+def train(pipeline: Mapping[str, Any], file: Path, *, remember: bool) -> None:
+    """remember: a CPU's teacher is asked for each picture once in all trainings; only one of them at a time."""
     file.write_text(dump_yaml(dict(pipeline)))
     registry = PluginRegistry.discover()
-    with remembered(RUNS / "teacher.npz"):
+    with remembered(RUNS / "teacher.npz") if remember else nullcontext():
         Runner(load_pipeline(read_yaml(file), registry), registry, Console(stderr=True)).run()
+
+
+def train_all(wanted: Mapping[str, Mapping[str, Any]], jobs: int) -> None:
+    """Trains ``jobs`` of the pipelines at a time, each in a process of its own."""
+    # Each process leaves the other cores to its neighbours; read when a process starts.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // jobs))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        tasks = [
+            pool.submit(train, pipeline, RUNS / f"{name}.yaml", remember=False) for name, pipeline in wanted.items()
+        ]
+        for task in tasks:
+            task.result()
 
 
 def cut_out_pairs(shared: Path) -> None:
@@ -219,7 +252,7 @@ def learning(folder: Path) -> list[dict[str, float]]:
     ]
 
 
-def costs(models: Mapping[str, str], *, batch: int = 32, rounds: int = 5) -> dict[str, dict[str, float]]:
+def costs(models: Mapping[str, str], *, batch: int = 16, rounds: int = 5) -> dict[str, dict[str, float]]:
     """Parameters of the form that embeds, and milliseconds of one thread an image: the best round, models in turn."""
     import torch
 
@@ -248,8 +281,10 @@ def measure(systems: Mapping[str, Any], shared: Path, out: Path, settings: Mappi
     suite["trials"]["pairs"]["protocol"]["pairs"] = f"{shared}/data/lfw_pairs.txt"
     suite["systems"]["trunk"]["weights"] = f"{shared}/weights/mobilefacenet_ms1m_128d.safetensors"
     suite["systems"] = dict(suite["systems"]) | dict(systems)
+    suite["device"] = settings["device"]
     (RUNS / "suite.yaml").write_text(dump_yaml(suite))
     command = [sys.executable, "-m", "occframe", "bench", "run", str(RUNS / "suite.yaml"), "-o", str(out)]
+    command += ["--processes", str(settings["jobs"])] if settings["jobs"] > 1 else []
     subprocess.run(command, check=True)
 
     result = json.loads(out.read_text())
@@ -265,7 +300,9 @@ def measure(systems: Mapping[str, Any], shared: Path, out: Path, settings: Mappi
     result["learning"] = {name: learning(RUNS / name) for name in systems}
     # Where the material lies is of no use to a reader.
     result = json.loads(json.dumps(result).replace(str(shared), "../shared"))
-    models = {"trunk": str(RUNS / "suite" / "model-trunk")} | {name: item["model"] for name, item in systems.items()}
+    # Seeds differ in their weights alone.
+    models = {name: item["model"] for name, item in systems.items() if name.endswith("-1")}
+    models["trunk"] = str(RUNS / "suite" / "model-trunk")
     result["costs"] = costs(models)
     result["training"] = dict(settings) | {"cores": usable_cores()}
     out.write_text(json.dumps(result, indent=1) + "\n")
@@ -276,7 +313,12 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--rows", default=",".join(ROWS), help="which rows to train; the trunk as it is always is one")
     parser.add_argument("--seeds", type=int, default=3, help="of the main rows; ablations take one")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    parser.add_argument("--batch-size", type=int, default=Recipe.batch_size)
+    parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--whole-trunk", action="store_true", help="also the trunk's first layers learn")
+    parser.add_argument("--device", default=Recipe.device)
+    parser.add_argument("--jobs", type=int, default=Recipe.jobs, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "from.json")
     arguments = parser.parse_args()
     rows = [row for row in arguments.rows.split(",") if row]
@@ -284,14 +326,21 @@ def main() -> None:
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     RUNS.mkdir(parents=True, exist_ok=True)
     cut_out_pairs(arguments.shared)
+    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
+    settings = {"rows": rows, "seeds": arguments.seeds, "not_trained": sorted(set(ROWS) - set(rows))} | asdict(recipe)
 
-    systems: dict[str, Any] = {}
-    for row, seed in systems_of(rows, arguments.seeds):
-        pipeline = training(row, seed, arguments.shared, arguments.epochs)
-        train(pipeline, RUNS / f"{row}-{seed}.yaml")
-        systems[f"{row}-{seed}"] = {"model": f"{pipeline['run_dir']}/final"}
-        settings = {"rows": rows, "seeds": arguments.seeds, "epochs": arguments.epochs}
-        measure(systems, arguments.shared, arguments.out, settings | {"not_trained": sorted(set(ROWS) - set(rows))})
+    wanted = {
+        f"{row}-{seed}": training(row, seed, arguments.shared, recipe)
+        for row, seed in systems_of(rows, arguments.seeds)
+    }
+    models = {name: {"model": f"{pipeline['run_dir']}/final"} for name, pipeline in wanted.items()}
+    if recipe.jobs > 1:
+        train_all(wanted, recipe.jobs)
+        measure(models, arguments.shared, arguments.out, settings)
+        return
+    for count, (name, pipeline) in enumerate(wanted.items(), 1):
+        train(pipeline, RUNS / f"{name}.yaml", remember=recipe.device == "cpu")
+        measure(dict(list(models.items())[:count]), arguments.shared, arguments.out, settings)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ REGISTRY = PluginRegistry.discover(environ={})
 
 
 def pipeline(row: str) -> Pipeline:
-    written = from_study.training(row, 1, Path("shared"), epochs=8)
+    written = from_study.training(row, 1, Path("shared"), from_study.Recipe(epochs=8))
     return load_pipeline(parse_yaml(dump_yaml(written), row), REGISTRY)
 
 
