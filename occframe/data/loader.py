@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
+from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from occframe.data.augmentation import Augmentation, Draws
 from occframe.data.decoding import decode
 from occframe.data.fitting import fit, fit_points
 from occframe.data.headers import BadImage
 from occframe.data.order import shuffled_rows
 from occframe.data.quarantine import Quarantine
+from occframe.data.transfer import moved, pinned, prepared
 from occframe.errors import OccframeError
-from occframe.random import derive_seed, id_seeds, mix, uniform
+from occframe.random import derive_seed
 from occframe.types import Dataset, FaceBatch, OcclusionGenerator
 
-# In a mirror left and right change places: eyes, nose, corners of the mouth.
-_MIRRORED = [1, 0, 2, 4, 3]
 # How many blocks are shuffled together where the data set does not say how many it keeps in memory.
 _WINDOW = 16
 
@@ -44,6 +43,8 @@ class FaceLoader:
     classes: identities in the order of their labels; without it batches carry no labels.
     share: (number, of how many) processes that read the same batches, each its part; what is unreadable there is
     replaced by the first picture that is not, so that all parts stay of one size.
+    device: where batches are given, a torch device; CUDA reads them from pinned memory while it computes.
+    augment_on: flips, occlusion and grey in the threads, or on the device: the same pictures, to a rounding of colours.
     Raises OccframeError where the data set is empty, or has identities that ``classes`` does not.
     """
 
@@ -66,6 +67,8 @@ class FaceLoader:
         drop_last: bool = False,
         quarantine: Quarantine | None = None,
         share: tuple[int, int] = (0, 1),
+        device: str = "cpu",
+        augment_on: Literal["workers", "device"] = "workers",
     ) -> None:
         self.dataset = dataset
         self.height = height
@@ -74,14 +77,20 @@ class FaceLoader:
         self.threads = threads
         self.seed = seed
         self.shuffle = shuffle
-        self.flip = flip
-        self.grey = grey
-        self.occlusion = occlusion
-        self.occlusion_probability = occlusion_probability
-        self.keep_clean = keep_clean
         self.drop_last = drop_last
         self.quarantine = quarantine if quarantine is not None else Quarantine()
         self.share = share
+        self.device = torch.device(device)
+        self.augment_on = augment_on
+        self._augmentation = Augmentation(
+            dataset,
+            seed=seed,
+            flip=flip,
+            grey=grey,
+            occlusion=occlusion,
+            occlusion_probability=occlusion_probability,
+            keep_clean=keep_clean,
+        )
         if batch_size % share[1]:
             raise OccframeError(
                 f"batches of {batch_size} images cannot be dealt out to {share[1]} processes",
@@ -104,12 +113,15 @@ class FaceLoader:
 
         Raises what a thread raised, and OccframeError where too many pictures are bad.
         """
+        return prepared(self._from_threads(number, start_batch), self._finished, self.device)
+
+    def _from_threads(self, number: int, start_batch: int) -> Generator[tuple[FaceBatch, Draws | None], None, None]:
         order = self._order(number)
         part = self.batch_size // self.share[1]
         first = self.share[0] * part
         starts = range(start_batch * self.batch_size, self.batches_per_epoch * self.batch_size, self.batch_size)
         jobs = (partial(self._batch, number, order[start + first : start + first + part]) for start in starts)
-        waiting: deque[Future[FaceBatch | None]] = deque()
+        waiting: deque[Future[tuple[FaceBatch, Draws | None] | None]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="faces") as pool:
             try:
                 # One batch in every thread, and one for each finished while the consumer works.
@@ -130,42 +142,45 @@ class FaceLoader:
         window = max(1, (getattr(self.dataset, "cached_blocks", None) or 2 * _WINDOW) // 2)
         return shuffled_rows(self.dataset.blocks, window, derive_seed(self.seed, "shuffle"), epoch)
 
-    def _batch(self, epoch: int, rows: np.ndarray) -> FaceBatch | None:
-        mirrored = self._draw("flip", epoch, rows) < 0.5 if self.flip else np.zeros(len(rows), bool)
-        pictures, kept, sizes = self._read(rows, mirrored)
+    def _batch(self, epoch: int, rows: np.ndarray) -> tuple[FaceBatch, Draws | None] | None:
+        """In a thread: a batch with what is left to be done with it on the device; None where nothing can be read."""
+        pictures, kept, sizes = self._read(rows)
         if self.share[1] > 1 and len(kept) < len(rows):
             pictures, kept, sizes = self._filled(pictures, kept, sizes, len(rows))
-        rows, mirrored = rows[kept], mirrored[kept]
+        rows = rows[kept]
         if not len(rows):
             return None
-        images = _as_images(pictures)
         batch = FaceBatch(
-            images=images,
+            images=torch.from_numpy(pictures).permute(0, 3, 1, 2),
             index=torch.from_numpy(rows),
             identities=None if self._labels is None else torch.from_numpy(self._labels[rows]),
-            landmarks=self._landmarks(rows, sizes, mirrored),
-            clean=images if self.keep_clean else None,
+            landmarks=self._landmarks(rows, sizes),
         )
-        batch = batch if self.occlusion is None else self._occlude(batch, pictures, epoch)
-        return batch if not self.grey else self._without_colours(batch, epoch)
+        draws = self._augmentation.draw(epoch, rows)
+        here = self.augment_on == "workers"
+        if here:
+            batch = self._augmentation(batch, draws)
+        if self.device.type == "cuda":
+            batch, draws = pinned(batch), pinned(draws)
+        return batch, None if here else draws
 
-    def _read(self, rows: np.ndarray, mirrored: np.ndarray) -> tuple[np.ndarray, list[int], list[tuple[int, int]]]:
+    def _finished(self, made: tuple[FaceBatch, Draws | None]) -> FaceBatch:
+        batch, draws = made
+        batch = moved(batch, self.device)
+        return batch if draws is None else self._augmentation(batch, moved(draws, self.device))
+
+    def _read(self, rows: np.ndarray) -> tuple[np.ndarray, list[int], list[tuple[int, int]]]:
         """What can be read: pictures [n, H, W, 3], their positions in ``rows``, their sizes before fitting."""
         pictures = np.empty((len(rows), self.height, self.width, 3), np.uint8)
         kept: list[int] = []
         sizes: list[tuple[int, int]] = []
-        flips = mirrored.tolist()
         for at, stored in enumerate(self.dataset.read(rows.tolist())):
             try:
                 picture = decode(stored) if isinstance(stored, bytes) else stored
             except BadImage as error:
                 self.quarantine.add(self.dataset.ids[rows[at]], error)
                 continue
-            fitted = fit(picture, self.height, self.width)
-            if flips[at]:
-                cv2.flip(fitted, 1, pictures[len(kept)])
-            else:
-                pictures[len(kept)] = fitted
+            pictures[len(kept)] = fit(picture, self.height, self.width)
             kept.append(at)
             sizes.append(picture.shape[:2])
         if len(kept) < len(rows):
@@ -185,67 +200,14 @@ class FaceLoader:
         filled = np.concatenate([pictures, np.repeat(pictures[:1], lacking, 0)])
         return filled, kept + kept[:1] * lacking, sizes + sizes[:1] * lacking
 
-    def _landmarks(self, rows: np.ndarray, sizes: list[tuple[int, int]], mirrored: np.ndarray) -> Tensor | None:
+    def _landmarks(self, rows: np.ndarray, sizes: list[tuple[int, int]]) -> Tensor | None:
         if self.dataset.landmarks is None:
             return None
         points = self.dataset.landmarks[rows].astype(np.float32)
         for at, size in enumerate(sizes):
             if size != (self.height, self.width):
                 points[at] = fit_points(points[at], size, self.height, self.width)
-        points[mirrored] = points[mirrored][:, _MIRRORED]
-        points[mirrored, :, 0] = self.width - 1 - points[mirrored, :, 0]
         return torch.from_numpy(points)
-
-    def _occlude(self, batch: FaceBatch, pictures: np.ndarray, epoch: int) -> FaceBatch:
-        assert self.occlusion is not None
-        rows = batch.index.numpy()
-        seeds = torch.from_numpy(mix(derive_seed(self.seed, "occlusion"), epoch, self._id_seeds[rows]))
-        if self.keep_clean:
-            pictures = pictures.copy()
-            batch = replace(batch, images=_as_images(pictures))
-        # The pictures are the loader's own, so that they may be changed.
-        apply = getattr(self.occlusion, "apply_", self.occlusion.apply)
-        # A draw of its own: were it one of the generator's, only some of its occlusions would ever be seen.
-        probability = self.occlusion_probability
-        chosen = np.flatnonzero(self._draw("occluded", epoch, rows) < probability) if probability < 1 else rows
-        if len(chosen) == len(rows):
-            occluded = apply(batch.images, self.occlusion.sample(batch, seeds))
-            return replace(batch, images=occluded.images, mask=occluded.mask)
-        mask = torch.zeros(len(rows), 1, self.height, self.width)
-        if not len(chosen):
-            return replace(batch, mask=mask)
-        at = torch.from_numpy(chosen)
-        part = FaceBatch(
-            images=_as_images(pictures[chosen]),
-            index=batch.index[at],
-            identities=None if batch.identities is None else batch.identities[at],
-            landmarks=None if batch.landmarks is None else batch.landmarks[at],
-        )
-        occluded = apply(part.images, self.occlusion.sample(part, seeds[at]))
-        mask[at] = occluded.mask
-        pictures[chosen] = occluded.images.permute(0, 2, 3, 1).numpy()
-        return replace(batch, mask=mask)
-
-    def _without_colours(self, batch: FaceBatch, epoch: int) -> FaceBatch:
-        chosen = np.flatnonzero(self._draw("grey", epoch, batch.index.numpy()) < self.grey).tolist()
-
-        def greyed(images: Tensor) -> Tensor:
-            pictures = images.permute(0, 2, 3, 1).numpy().copy()
-            for at in chosen:
-                pictures[at] = cv2.cvtColor(pictures[at], cv2.COLOR_RGB2GRAY)[:, :, None]
-            return _as_images(pictures)
-
-        return replace(batch, images=greyed(batch.images), clean=None if batch.clean is None else greyed(batch.clean))
-
-    def _draw(self, purpose: str, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """One number in [0, 1) a row, float32."""
-        seeds = torch.from_numpy(mix(derive_seed(self.seed, purpose), epoch, self._id_seeds[rows]))
-        drawn: np.ndarray = uniform(seeds, 0, 1)[:, 0].numpy()
-        return drawn
-
-    @cached_property
-    def _id_seeds(self) -> np.ndarray:
-        return id_seeds(self.dataset.ids)
 
 
 def load_faces(dataset: Dataset, rows: Sequence[int], height: int, width: int) -> np.ndarray:
@@ -255,11 +217,6 @@ def load_faces(dataset: Dataset, rows: Sequence[int], height: int, width: int) -
         with suppress(BadImage):
             pictures[at] = fit(decode(stored) if isinstance(stored, bytes) else stored, height, width)
     return pictures
-
-
-def _as_images(pictures: np.ndarray) -> Tensor:
-    """[B, H, W, 3] as [B, 3, H, W], channels_last, without a copy."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
 def _labels(subjects: Sequence[str], classes: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -68,6 +68,11 @@ class TrainConfig(StepConfig):
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     threads: int | None = Field(
         None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
+    )
+    augment_on: Literal["workers", "device"] = Field(
+        "workers",
+        description="where faces are mirrored, occluded and turned grey: in these threads, or on the device that "
+        "trains; the pictures are the same",
     )
 
     @model_validator(mode="after")
@@ -184,8 +189,8 @@ def _assemble(
         Term(name, block.weight, context.build.build(block, **known))
         for name, block in zip(_names(config.losses), config.losses, strict=True)
     ]
-    # The loader occludes in its threads, before anything reaches the device.
-    occlusion = context.build.build(config.occlusion, **known | {"device": "cpu"}) if config.occlusion else None
+    where = {"device": device if config.augment_on == "device" else "cpu"}
+    occlusion = context.build.build(config.occlusion, **known | where) if config.occlusion else None
     present = {"identities"}
     present |= {"landmarks"} if faces.landmarks is not None else set()
     present |= {"mask", "clean"} if occlusion else set()
@@ -209,6 +214,8 @@ def _assemble(
         drop_last=True,
         quarantine=quarantine,
         share=(together.rank, together.count),
+        device=device,
+        augment_on=config.augment_on,
     )
 
     precision = resolve_precision(config.precision, device)

@@ -57,6 +57,11 @@ class TrainGeneratorConfig(StepConfig):
     threads: int | None = Field(
         None, ge=1, description="threads that decode and occlude; none: as many as cores, at most 16"
     )
+    augment_on: Literal["workers", "device"] = Field(
+        "workers",
+        description="where faces are mirrored, occluded and turned grey: in these threads, or on the device that "
+        "trains; the pictures are the same",
+    )
 
     @classmethod
     def examples(cls, folder: Path) -> list[dict[str, Any]]:
@@ -187,15 +192,14 @@ def _data(
     context: StepContext, spec: Any, quarantine: Quarantine
 ) -> tuple[PairedBatches | UnpairedBatches, GeneratorBatch | None]:
     """What is learnt from, and the same few faces for every sample picture, on the device."""
-    from dataclasses import replace
-
     from occframe.data import FaceLoader, Subset
     from occframe.training.adversarial_batches import PairedBatches, UnpairedBatches
 
     config: TrainGeneratorConfig = context.config
     occlusion = None
-    if config.occlusion is not None:  # the loader occludes in its threads, before anything reaches the device
-        occlusion = context.build.build(config.occlusion, device="cpu", image_spec=spec)
+    if config.occlusion is not None:
+        where = context.device if config.augment_on == "device" else "cpu"
+        occlusion = context.build.build(config.occlusion, device=where, image_spec=spec)
 
     def loader(faces: Dataset, batch_size: int, **options: Any) -> FaceLoader:
         return FaceLoader(
@@ -207,6 +211,8 @@ def _data(
             seed=context.seed,
             grey=config.grey_probability,
             quarantine=quarantine,
+            device=context.device,
+            augment_on=config.augment_on,
             **options,
         )
 
@@ -226,11 +232,7 @@ def _data(
     if config.samples:
         count = min(config.samples, len(given.ids))
         chosen = Subset(given, [place * len(given.ids) // count for place in range(count)])
-        shown = next(batches(chosen, real, count).epoch(0))
-        moved = {name: value.to(context.device) for name, value in vars(shown).items()}
-        samples = replace(shown, **moved)
-        if shown.reference is shown.images:
-            samples = replace(samples, reference=samples.images)
+        samples = next(batches(chosen, real, count).epoch(0))
     return batches(given, real, batch_size, shuffle=True, flip=config.flip, drop_last=True), samples
 
 

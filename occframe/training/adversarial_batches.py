@@ -79,10 +79,11 @@ def eye_region(batch: FaceBatch) -> Tensor:
     Faces without landmarks are taken to be aligned. Returns float32 [B, 1, H, W].
     """
     height, width = batch.images.shape[2:]
-    points = batch.landmarks
+    points, device = batch.landmarks, batch.images.device
     if points is None:
-        points = template_landmarks(height, width).expand(len(batch.images), 5, 2)
+        points = template_landmarks(height, width).expand(len(batch.images), 5, 2).to(device)
     frame = face_frame(points, height, width)
-    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    sides = (torch.arange(side, device=device).float() for side in (height, width))
+    y, x = torch.meshgrid(*sides, indexing="ij")
     u, v = frame.to_face(x[None], y[None])
     return ((u.abs() < 2.4) & (v > -0.9) & (v < 1.15)).float()[:, None]

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from occframe.data.transfer import moved
 from occframe.distributed import ALONE, Ranks, gather, highest
 from occframe.errors import Interrupted, OccframeError
 from occframe.step import Progress
 from occframe.training.checkpoint import Checkpoints
 from occframe.training.journal import Journal
-
-#: A frozen dataclass of tensors, [B, …] each, or None; ``images`` says how many there are.
-Batch = TypeVar("Batch", bound=Any)
 
 
 class Batches(Protocol):
@@ -27,7 +25,8 @@ class Batches(Protocol):
     @property
     def batches_per_epoch(self) -> int: ...
 
-    def epoch(self, number: int, start_batch: int = 0) -> Iterator[Any]: ...
+    def epoch(self, number: int, start_batch: int = 0) -> Iterator[Any]:
+        """Frozen dataclasses of tensors, [B, …] each, or None; ``images`` says how many there are."""
 
 
 class Update(Protocol):
@@ -132,7 +131,7 @@ class Training(Generic[UpdateType]):
                 self._pause(stop)
                 count = len(batch.images) * self.together.count
                 if len(batch.images) > 1:  # what could not be read is missing; batch norm has no use for one image
-                    figures = self.update(_on_device(batch, self.device), self.plan.rate(self.step))
+                    figures = self.update(moved(batch, self.device), self.plan.rate(self.step))
                     self.journal.record(figures, count)
                 self.step += 1
                 progress.advance(count)
@@ -211,13 +210,6 @@ class Training(Generic[UpdateType]):
             remedy="lower optimiser.lr, lengthen schedule.warmup_epochs, set clip_norm: 5 or precision: fp32; "
             f"checkpoints from before lie in {self.checkpoints.url}",
         )
-
-
-def _on_device(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    return replace(batch, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

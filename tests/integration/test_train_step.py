@@ -100,6 +100,18 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_a_second_run_goes_on(tmp_path) -> 
     assert_same_training(tmp_path / "halves", tmp_path / "whole")
 
 
+def test_augmenting_on_the_device_teaches_the_same_and_resumes_exactly(tmp_path) -> None:
+    options = {"occlusion": "rectangles", "grey_probability": 0.2, "epochs": 3}
+    train(tmp_path / "workers", **options)
+    options["augment_on"] = "device"
+    train(tmp_path / "device", **options)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "halves", stop=stop_after(6), **options)
+    train(tmp_path / "halves", **options)
+    assert_same_training(tmp_path / "device", tmp_path / "workers")
+    assert_same_training(tmp_path / "halves", tmp_path / "workers")
+
+
 def test_bundled_components_train_and_resume_exactly(tmp_path) -> None:
     options = {
         "backbone": {"use": "mobilefacenet", "embedding_dim": 64},

@@ -11,12 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occframe.data import FaceLoader, Quarantine, Subset, load_faces
+from occframe.data import FaceLoader, Quarantine, Subset, augmentation, load_faces
 from occframe.data.order import shuffled_rows
+from occframe.data.transfer import ahead, moved
 from occframe.errors import OccframeError
 from occframe.random import uniform
 from occframe.types import FaceBatch, Occluded
 from occframe_datasets.synthetic import SyntheticFaces
+from occframe_occlusions.configs import RectanglesConfig
+from occframe_occlusions.rectangles import Rectangles
 from tests.pictures import encode, noise
 
 SIZE = 16
@@ -405,3 +408,101 @@ def test_a_shared_batch_stays_whole_where_pictures_are_unreadable():
     (batch,) = loader.epoch(0)
     assert batch.index.tolist() == [11, 12, 13, 14, 16, 17, 18, 19, 11, 11]
     assert len(quarantine) == 2
+
+
+# --- on the device ----------------------------------------------------------------------------------------------------
+
+
+def everything(where: str, **options):
+    points = np.random.default_rng(0).random((50, 5, 2), np.float32) * SIZE
+    return loader(
+        Pictures(landmarks=points, bad=[9]),
+        **{
+            "shuffle": True,
+            "flip": True,
+            "grey": 0.3,
+            "occlusion": Stripe(),
+            "occlusion_probability": 0.6,
+            "keep_clean": True,
+            "augment_on": where,
+        }
+        | options,
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"occlusion": None}, {"occlusion_probability": 1.0}, {"keep_clean": False}])
+def test_pictures_are_the_same_wherever_they_are_augmented(options):
+    for epoch in (0, 1):
+        here, there = (list(everything(where, **options).epoch(epoch)) for where in ("workers", "device"))
+        assert all(same(left, right) for left, right in zip(here, there, strict=True))
+        rest = list(everything("device", **options).epoch(epoch, start_batch=3))
+        assert all(same(left, right) for left, right in zip(here[3:], rest, strict=True))
+
+
+def test_what_a_device_does_is_what_a_cpu_does(monkeypatch):
+    """The tensor operations that stand for OpenCV's on a device, run here."""
+    usual = [list(everything("device", occlusion_probability=share).epoch(0)) for share in (0.6, 1.0)]
+    monkeypatch.setattr(augmentation, "_on_cpu", lambda images: False)
+    for share, expected in zip((0.6, 1.0), usual, strict=True):
+        tensors = everything("device", occlusion_probability=share).epoch(0)
+        assert all(same(left, right) for left, right in zip(expected, tensors, strict=True))
+
+
+def test_a_thread_runs_two_items_ahead_in_order_and_ends_with_the_consumer():
+    threads, closed = [], []
+
+    def items():
+        try:
+            yield from range(100)
+        finally:
+            closed.append(threading.current_thread())
+
+    def double(number):
+        threads.append(threading.current_thread())
+        return [number * 2]
+
+    running = ahead(items(), double)
+    assert [next(running) for _ in range(3)] == [[0], [2], [4]]
+    time.sleep(0.05)
+    assert len(threads) <= 3 + 2
+    running.close()
+    assert closed == [threading.current_thread()]
+    assert len(set(threads)) == 1
+    assert not threads[0].is_alive()
+    assert list(ahead(items(), double)) == [[2 * number] for number in range(100)]
+
+
+def test_what_goes_wrong_ahead_arrives():
+    def items():
+        yield 1
+        raise OccframeError("the disk is gone")
+
+    running = ahead(items(), lambda number: [number])
+    assert next(running) == [1]
+    with pytest.raises(OccframeError, match="the disk is gone"):
+        next(running)
+
+
+def test_a_tensor_under_two_names_is_moved_once():
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    there = moved(FaceBatch(images, torch.arange(2), clean=images), torch.device("meta"))
+    assert there.clean is there.images
+    assert (there.images.device.type, there.mask) == ("meta", None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("options", [{}, {"occlusion_probability": 1.0}, {"flip": False, "grey": 0.0}])
+def test_pictures_are_the_same_on_cuda(options):
+    rectangles = Rectangles(RectanglesConfig())
+    host = list(everything("workers", occlusion=rectangles, **options).epoch(1))
+    for where in ("workers", "device"):
+        for _ in range(3):  # memory that is reused too early shows in later rounds
+            batches = everything(where, occlusion=rectangles, device="cuda", **options).epoch(1)
+            for left, right in zip(host, batches, strict=True):
+                assert right.images.is_cuda
+                assert right.images.is_contiguous(memory_format=torch.channels_last)
+                for name, value in vars(left).items():
+                    there = getattr(right, name).cpu() if value is not None else None
+                    exact = value is None or torch.equal(value, there)
+                    assert exact or (value.float() - there.float()).abs().max() <= 1, name
