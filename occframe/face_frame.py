@@ -11,6 +11,7 @@ bits in any batch and on any device.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -86,6 +87,13 @@ def template_landmarks(height: int, width: int) -> Tensor:
     return torch.stack([(points[:, 0] - 56) * scale + width / 2, points[:, 1] * scale], dim=1)
 
 
+@lru_cache(maxsize=16)
+def _template_on(device: torch.device, height: int, width: int) -> Tensor:
+    """Copied to each device once: a copy waits until a GPU has done all that it was asked for."""
+    with torch.inference_mode(False):
+        return template_landmarks(height, width).to(device)
+
+
 def face_frame(landmarks: Tensor, height: int, width: int) -> FaceFrame:
     """Frames of faces from landmarks [B, 5, 2] in pixels of pictures of height x width.
 
@@ -93,7 +101,7 @@ def face_frame(landmarks: Tensor, height: int, width: int) -> FaceFrame:
     template's, since crops are aligned; ``known`` tells them.
     """
     points = landmarks.float()
-    template = template_landmarks(height, width).to(points.device)
+    template = _template_on(points.device, height, width)
     half = (points[:, 1] - points[:, 0]) * 0.5
     largest = 4.0 * max(height, width)
     usable = torch.isfinite(points).flatten(1).all(1)

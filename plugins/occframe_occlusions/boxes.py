@@ -12,6 +12,7 @@ from occframe.component import BuildContext
 from occframe.errors import OccframeError
 from occframe.random import derive_seed, uniform
 from occframe.types import FaceBatch, Occluded
+from occframe_occlusions.devices import divided
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fills import NOISE, SIDE, choose_fill, noise
 from occframe_occlusions.painted import Params, check_images
@@ -101,7 +102,7 @@ class Erasing(Boxes):
         low, high = (value**0.5 for value in self.config.aspect)
         aspect = draws.between(low, high)
         area = severity * (height * width)
-        tall = ((area.sqrt() * aspect).clamp(max=height).maximum(area / width)).round().clamp(1, height)
+        tall = ((area.sqrt() * aspect).clamp(max=height).maximum(divided(area, width))).round().clamp(1, height)
         wide = (area / tall).round().clamp(max=width)
         tall = torch.where(wide > 0, tall, torch.zeros_like(tall))
         top = (draws.unit() * (height - tall + 1)).floor()
@@ -133,7 +134,7 @@ class BlockGrid(Boxes):
                 dim=2,
             )
             return (boxes[None] * shown[..., None]).flatten(1, 2)
-        least = (wanted / side).ceil().clamp(1, side)
+        least = divided(wanted, side).ceil().clamp(1, side)
         most = wanted.clamp(1, side)
         tall = (least + draws.unit() * (most - least + 1)).floor().clamp(1, side)
         wide = (wanted / tall).round().clamp(max=side)

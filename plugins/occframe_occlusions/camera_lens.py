@@ -10,6 +10,7 @@ from torch import Tensor
 from occframe.component import BuildContext
 from occframe.random import derive_seed, uniform
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import constant, divided
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.painted import Painted, Params
 from occframe_occlusions.shapes import fade, per_image, smooth
@@ -32,7 +33,7 @@ class CameraDirt(Painted):
         seeds = draws.seeds()
         side = max(images.shape[2:])
         drops = uniform(seeds, derive_seed(self.name, "drops") % 2**31, _DROPS * 4).view(-1, _DROPS, 4)
-        size = torch.tensor([images.shape[3], images.shape[2]], dtype=torch.float32, device=images.device)
+        size = constant((images.shape[3], images.shape[2]), images.device)
         radius = (0.03 + 0.13 * drops[:, :, 2] * drops[:, :, 2]) * (0.6 + severity[:, None] * 0.9) * side
         # The more severe, the more of them; one there always is.
         there = torch.arange(_DROPS, device=seeds.device) < 1 + severity[:, None] * (_DROPS - 1)
@@ -43,7 +44,7 @@ class CameraDirt(Painted):
             ),
             "soil": draws.row([(0.05, 0.035, 0.02), (0.02, 0.018, 0.015), (0.16, 0.12, 0.08)], draws.whole(3)),
             "dense": draws.between(0.5, 0.95),
-            "blot": draws.between(60, 160) / side,
+            "blot": divided(draws.between(60, 160), side),
             "sun": torch.stack([draws.unit(), draws.between(-0.1, 0.7)], dim=1) * size,
             "bright": draws.between(0.5, 1.0) * (0.4 + 0.8 * severity),
             "wide": draws.between(0.25, 0.5) * (0.4 + 1.2 * severity) * side,

@@ -56,9 +56,8 @@ class _Combined:
         draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)
         picked = self.pick(draws)
         parts = []
-        for number, generator in enumerate(self._parts):
+        for generator, rows in zip(self._parts, _rows(picked), strict=True):
             own = draws.seeds()
-            rows = picked[:, number].nonzero()[:, 0]
             some = replace(
                 batch,
                 images=batch.images[rows],
@@ -77,8 +76,8 @@ class _Combined:
         out = images.clone()
         mask = torch.zeros(len(images), 1, *images.shape[2:], device=images.device)
         named: dict[str, Tensor] = {}
-        for number, (generator, own) in enumerate(zip(self._parts, params["parts"], strict=True)):
-            rows = params["picked"][:, number].nonzero()[:, 0].to(images.device)
+        picked = _rows(params["picked"].to(images.device))
+        for generator, own, rows in zip(self._parts, params["parts"], picked, strict=True):
             if not len(rows):
                 continue
             occluded = generator.apply(out[rows], take(own, rows))
@@ -115,6 +114,11 @@ class Compose(_Combined):
 
     def pick(self, draws: Draws) -> Tensor:
         return torch.stack([draws.unit() < probability for probability in self._probabilities], dim=1)
+
+
+def _rows(picked: Tensor) -> list[Tensor]:
+    """Of each part, which images get it. Asked for all parts at once, as a GPU has to be waited for."""
+    return [column.nonzero()[:, 0] for column in picked.unbind(1)]
 
 
 def _with_severity(block: OcclusionBlock, severity: Severity | None) -> OcclusionBlock:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from occframe.random import uniform
+from occframe_occlusions.devices import constant
 
 _BLOCK = 32  # numbers hashed at once: one call a number would cost more than the hashing
 
@@ -46,12 +47,12 @@ class Draws:
 
     def named(self, wanted: Sequence[str], names: Sequence[str]) -> Tensor:
         """[B] int64, places in ``names`` of one of ``wanted`` each, all with equal odds."""
-        places = torch.tensor([names.index(name) for name in wanted], device=self.device)
+        places = constant(tuple(names.index(name) for name in wanted), self.device, torch.int64)
         return places[self.whole(len(wanted))]
 
-    def row(self, table: Sequence[Sequence[float]] | Tensor, pick: Tensor) -> Tensor:
+    def row(self, table: Sequence[Sequence[float]], pick: Tensor) -> Tensor:
         """Rows [B, C] of a table [N, C] of constants."""
-        return torch.as_tensor(table, dtype=torch.float32).to(pick.device)[pick]
+        return constant(tuple(map(tuple, table)), pick.device)[pick]
 
     def seeds(self) -> Tensor:
         """[B] int64, fresh seeds for a part that draws for itself."""

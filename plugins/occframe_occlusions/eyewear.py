@@ -11,6 +11,7 @@ from torch import Tensor
 from occframe.component import BuildContext
 from occframe.face_frame import FaceFrame
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import constant, divided
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.eyewear_shapes import RIMS, lens_atlas, lens_heights
 from occframe_occlusions.painted import Painted, Params
@@ -63,7 +64,7 @@ class Eyewear(Painted):
         place = place + (severity - 0.5) * place * (1 - place) * 1.6
         millimetres = place * (high - low) + low
         metal = (millimetres < _METAL_MM).float()
-        thick = millimetres / _UNIT_MM
+        thick = divided(millimetres, _UNIT_MM)
         rims = draws.row([RIMS[name] for name in FRAME_SHAPES], shape)
         own = {
             "shape": shape,
@@ -144,7 +145,7 @@ class Eyewear(Painted):
 
     def extent(self, params: Params) -> Tensor:
         half, tall = params["half"], params["half"] * params["aspect"]
-        top, bottom = lens_heights().to(tall.device)[params["shape"]].unbind(1)
+        top, bottom = constant(lens_heights(), tall.device)[params["shape"]].unbind(1)
         rim, cast = params["rim"].amax(1), params["shadow_shift"].abs().amax(1) + params["shadow_soft"]
         width = params["gap"] + 2.3 * half + rim
         # A tilt of at most 0.035 lifts an end of the frame by that share of its distance.
@@ -202,7 +203,7 @@ class Eyewear(Painted):
         # Between the lenses the bridge keeps light from the root of the nose.
         root = fade(u.abs(), 0.12, 0.42) * fade((v - 0.12).abs(), 0.1, 0.5) * 0.45
         cast = torch.maximum(cast, root) * per_image(params["shadow"])
-        tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
         canvas.shade("shadow", cast, tint)
 
     def _paint_lenses(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import torch
-from torch import Tensor
-
 from occframe_occlusions.outlines import Atlas, Points, rounded
 from occframe_occlusions.suite_configs import FRAME_SHAPES, FrameShape
 
@@ -52,6 +49,7 @@ def lens_atlas() -> Atlas:
     return Atlas.draw(curves, box=(-1.9, -1.8, 1.9, 1.9), step=0.035)
 
 
-def lens_heights() -> Tensor:
-    """[N, 2]: topmost and lowest y of each shape, bridges among them."""
-    return torch.tensor([(min(min(y for _, y in line), -0.75), max(y for _, y in line)) for line in _OUTLINES.values()])
+@lru_cache(maxsize=1)
+def lens_heights() -> tuple[tuple[float, float], ...]:
+    """Of N: topmost and lowest y of each shape, bridges among them."""
+    return tuple((min(min(y for _, y in line), -0.75), max(y for _, y in line)) for line in _OUTLINES.values())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from occframe.component import BuildContext
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import constant
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fabrics import PATTERNS, pattern, two_dyes
 from occframe_occlusions.painted import Painted, Params
@@ -69,7 +70,7 @@ class Hat(Painted):
         v = v + p["tilt"] * u
         is_hood = p["kind"] == 2
         folds = canvas.texture("waves", u * 22, v * 14) * 0.14 + canvas.texture("clouds", u * 60, v * 60) * 0.12
-        tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
         first, second = params["paint"][:, :, None, None], params["second"][:, :, None, None]
         shown = pattern(canvas, params["pattern"], u, v, params["pattern_size"])
         cloth = canvas.lit(first + (second - first) * shown[:, None])
@@ -179,7 +180,7 @@ class Hair(Painted):
         thickness = torch.maximum(fringe, lock) + finest * 0.35
         alpha = smooth(thickness * 0.8 + 0.3) * coverage(head + clump * 0.05, canvas.sharpness * 0.6)
         shadow = fade(v - tip, 0.0, 0.5) * fade(u.abs(), 1.6, 2.1) * 0.4
-        tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
         canvas.shade("shadow", shadow, tint)
 
         # A band of shine where the head is rounded towards the light.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from occframe.face_frame import FaceFrame
+from occframe_occlusions.devices import constant, divided
 
 # Cheeks and nose, where skin is nearly always bare and lit as the face is: 12 columns x 8 rows of face coordinates.
 _SKIN_U, _SKIN_V = (-1.35, 1.35), (0.45, 1.75)
@@ -35,16 +36,17 @@ def measure(images: Tensor, frame: FaceFrame) -> dict[str, Tensor]:
     values = _whole(images)
     skin = _skin(values, frame)  # [B, 3, 8, 12]
     middle = _quantile(skin.flatten(2), 0.6)  # [B, 3]
-    lit = (middle / 255) * (middle / 255)
+    middle = divided(middle, 255)
+    lit = middle * middle
     grey = (lit[:, 0] * 0.3 + lit[:, 1] * 0.6 + lit[:, 2] * 0.1).clamp(0.004, 1)
     spread = (skin.amax(1) - skin.amin(1)).flatten(1)
-    colour = ((_quantile(spread[:, None], 0.5)[:, 0] - 3) / 12).clamp(0, 1)
+    colour = divided(_quantile(spread[:, None], 0.5)[:, 0] - 3, 12).clamp(0, 1)
 
-    typical = torch.tensor(_SKIN, device=images.device)
-    tint = (lit / grey[:, None]) / (typical / 0.427)
+    typical = constant(_SKIN, images.device)
+    tint = (lit / grey[:, None]) / divided(typical, 0.427)
     tint = 1 + (tint.clamp(0.4, 2.0) - 1) * 0.35 * colour[:, None]
     # Dark skin in full light and fair skin in half of it look alike: brightness counts by its square root.
-    level = (grey / 0.42).sqrt().clamp(0.22, 1.25)
+    level = divided(grey, 0.42).sqrt().clamp(0.22, 1.25)
     left, right = _quantile(skin[..., :5].flatten(1)[:, None], 0.5), _quantile(skin[..., 7:].flatten(1)[:, None], 0.5)
     above, below = (
         _quantile(skin[:, :, :3].flatten(1)[:, None], 0.5),
@@ -97,7 +99,7 @@ def _grain_and_edge(values: Tensor) -> tuple[Tensor, Tensor]:
     turn = (before + after - 2 * at).abs()
     step = (after - before).abs()
     # For white noise of deviation s the second difference has deviation 2.45 s, of which 0.32 at the lower quarter.
-    grain = (_quantile(turn[:, None], 0.25)[:, 0] / (0.32 * 2.45 * 255)).clamp(0, 0.04)
+    grain = divided(_quantile(turn[:, None], 0.25)[:, 0], 0.32 * 2.45 * 255).clamp(0, 0.04)
     # The edge of a box blur of w pixels: largest step over largest turn grows with w.
     steepest, sharpest = _quantile(step[:, None], 0.97)[:, 0], _quantile(turn[:, None], 0.97)[:, 0]
     edge = (steepest / (sharpest + 1)).clamp(0.9, 2.5)

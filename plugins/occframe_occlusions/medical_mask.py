@@ -10,6 +10,7 @@ from torch import Tensor
 
 from occframe.component import BuildContext
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import constant
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fabrics import PATTERNS, pattern, two_dyes
 from occframe_occlusions.outlines import Atlas, Points, mirrored, rounded
@@ -104,7 +105,7 @@ class MedicalMask(Painted):
         edge = _atlas().lookup(params["kind"], a, drawn)
         sharp = canvas.sharpness
 
-        tint = torch.tensor(_SKIN_SHADOW, device=u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
         contact = fade(edge, 0.0, 0.22) * p["shadow"] * 0.6
         canvas.shade("shadow", contact, tint)
         if canvas.needs(params["strap_wide"]):

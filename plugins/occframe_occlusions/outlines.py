@@ -45,7 +45,8 @@ def signed_distance(curve: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarr
 
 @lru_cache(maxsize=32)  # a table is moved to a device once, not for every batch
 def _on(table: Tensor, device: torch.device) -> Tensor:
-    return table.to(device)
+    with torch.inference_mode(False):  # or it would be of no use outside it
+        return table.to(device)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from occframe.face_frame import FaceFrame, face_frame, template_landmarks
 from occframe.random import derive_seed
 from occframe.types import FaceBatch, Occluded
 from occframe_occlusions.canvas import Canvas, Window
+from occframe_occlusions.devices import constant
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.lighting import measure
 from occframe_occlusions.suite_configs import OcclusionConfig
@@ -21,6 +22,8 @@ Params = dict[str, Tensor]
 
 #: Pixels painted at once on a CPU: their maps stay in the second-level cache, and calls do not weigh yet.
 _CHUNK_PIXELS = 44_000
+#: On a GPU, which is filled by more: maps of 64 MiB, some twenty at a time.
+_GPU_PIXELS = 1 << 24
 
 
 class Painted:
@@ -78,21 +81,13 @@ class Painted:
         out = images.clone()
         mask = torch.zeros(len(images), 1, height, width, device=images.device)
         parts = {name: torch.zeros_like(mask) for name in self.parts}
-        on_cpu = images.device.type == "cpu"
         order = torch.arange(len(images), device=images.device)
-        if on_cpu and (kind := self.grouping(known)) is not None:
+        if images.device.type == "cpu" and (kind := self.grouping(known)) is not None:
             # Images with the same things on them together: what none of them has is not painted.
             order = kind.argsort(stable=True)
             known = {name: value[order] for name, value in known.items()}
         boxes = self.boxes(known, height, width)
-        box_list = boxes.tolist()
-        largest = max(((box[2] - box[0]) * (box[3] - box[1]) for box in box_list), default=0)
-        chunk = max(1, round(_CHUNK_PIXELS / max(1, largest))) if on_cpu else max(1, len(images))
-        for start in range(0, len(images), chunk):
-            here = slice(start, start + chunk)
-            window = _union(box_list[here])
-            if window is None:
-                continue
+        for here, window in _pieces(boxes, height, width):
             some = {name: value[here] for name, value in known.items()}
             opacity = (some["severity"] * 10).clamp(0, 1) if self.fades else torch.ones_like(some["severity"])
             canvas = Canvas(images[order[here]], boxes[here], window, opacity, some)
@@ -116,14 +111,14 @@ class Painted:
         """[B, 4] int64, pixels (top, left, bottom, right) of what is painted; empty where it is not in the picture."""
         shown = params["severity"] > 0
         if self.everywhere:
-            return torch.tensor([0, 0, height, width], device=shown.device) * shown[:, None]
+            return constant((0, 0, height, width), shown.device, torch.int64) * shown[:, None]
         frame = FaceFrame.unpack(params["frame"])
         u0, v0, u1, v1 = self.extent(params).unbind(1)
         x, y = frame.to_image(torch.stack([u0, u1, u0, u1], 1), torch.stack([v0, v0, v1, v1], 1))
         # Two pixels for soft edges; clamped before they become whole numbers, which infinity has none of.
         low = torch.stack([y.amin(1) - 2, x.amin(1) - 2], 1).floor()
         high = torch.stack([y.amax(1) + 3, x.amax(1) + 3], 1).ceil()
-        size = torch.tensor([height, width], dtype=torch.float32, device=low.device)
+        size = constant((height, width), low.device)
         low, high = low.clamp(min=0).minimum(size), high.clamp(min=0).minimum(size)
         return torch.cat([low, high], dim=1).long() * shown[:, None]
 
@@ -131,6 +126,22 @@ class Painted:
 def check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not (images.dtype == torch.uint8 or images.is_floating_point()):
         raise OccframeError(f"[B, 3, H, W] images, uint8 or float, expected; got {list(images.shape)} {images.dtype}")
+
+
+def _pieces(boxes: Tensor, height: int, width: int) -> Iterator[tuple[slice, Window]]:
+    """Which images are painted together, and the window that holds all that changes of them."""
+    if boxes.device.type != "cpu":  # windows would have to be waited for
+        together = max(1, _GPU_PIXELS // (height * width))
+        for start in range(0, len(boxes), together):
+            yield slice(start, start + together), Window(0, 0, height, width)
+        return
+    listed = boxes.tolist()
+    largest = max(((box[2] - box[0]) * (box[3] - box[1]) for box in listed), default=0)
+    together = max(1, round(_CHUNK_PIXELS / max(1, largest)))
+    for start in range(0, len(listed), together):
+        here = slice(start, start + together)
+        if (window := _union(listed[here])) is not None:
+            yield here, window
 
 
 def _union(boxes: list[list[int]]) -> Window | None:

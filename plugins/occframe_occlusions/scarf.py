@@ -9,6 +9,7 @@ from torch import Tensor
 
 from occframe.component import BuildContext
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import constant
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fabrics import PATTERNS, pattern, two_dyes
 from occframe_occlusions.painted import Painted, Params
@@ -55,7 +56,7 @@ class Scarf(Painted):
         side = u.abs() - p["wide"] - 0.16 * below.clamp(min=0) - wave * 0.06
         outside = torch.maximum(-below, side)
 
-        skin = torch.tensor((0.34, 0.24, 0.2), device=u.device).expand(len(u), 3)
+        skin = constant((0.34, 0.24, 0.2), u.device).expand(len(u), 3)
         canvas.shade("shadow", fade(outside, 0.0, 0.3) * 0.45, skin)
         # Folds run across and gather towards the sides.
         fold = canvas.texture("waves", u * 7 + below * 12, below * 34 - u * u * 3) * p["folds"]

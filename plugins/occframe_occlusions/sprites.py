@@ -17,6 +17,7 @@ from occframe.data.headers import BadImage, read_header
 from occframe.errors import OccframeError
 from occframe.storage import filesystem
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import constant
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.painted import Painted, Params
 from occframe_occlusions.shapes import per_image
@@ -41,26 +42,35 @@ class Sprites(Painted):
         # The pictures are part of what the generator is, wherever they lie.
         self.version = f"1 with sprites {digest.hexdigest()}"
         self.recipe = config.model_dump(mode="json", exclude={"url", "image"}) | {"sprites": digest.hexdigest()}
-        self._shapes = torch.tensor([shape for _, shape in pictures])
+        self._count = len(pictures)
+        shapes = torch.tensor([shape for _, shape in pictures])
         whole = torch.from_numpy(np.stack([table for table, _ in pictures])).permute(0, 3, 1, 2)
         # Light times opacity, so that what is transparent has no colour to bleed.
-        self._tables = {}
+        tables = {}
         for side in _SIDES:
-            self._tables[side] = (whole * 255).round().to(torch.uint8)
+            tables[side] = (whole * 255).round().to(torch.uint8)
             whole = F.avg_pool2d(whole, 2)
+        self._tables = {torch.device("cpu"): (shapes, tables)}
+
+    def _on(self, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
+        """The sprites' proportions [N, 2] and their tables, copied to each device once."""
+        if device not in self._tables:
+            shapes, tables = self._tables[torch.device("cpu")]
+            self._tables[device] = shapes.to(device), {side: table.to(device) for side, table in tables.items()}
+        return self._tables[device]
 
     def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
         height, width = images.shape[2:]
-        sprite = draws.whole(len(self._shapes))
+        sprite = draws.whole(self._count)
         scale = draws.row([(value,) for value in self.config.scales], draws.whole(len(self.config.scales)))[:, 0]
         longer = scale * (self.config.unit * min(height, width)) * params["severity"] * 2
-        shape = self._shapes.to(images.device)[sprite]
+        shape = self._on(images.device)[0][sprite]
         centre = torch.stack([(draws.unit() * width).floor(), (draws.unit() * height).floor()], dim=1)
         return {"sprite": sprite, "centre": centre, "half": shape * longer[:, None] * 0.5}
 
     def boxes(self, params: Params, height: int, width: int) -> Tensor:
         low, high = params["centre"] - params["half"] - 1, params["centre"] + params["half"] + 2
-        size = torch.tensor([width, height], dtype=torch.float32, device=low.device)
+        size = constant((width, height), low.device)
         low, high = low.floor().clamp(min=0).minimum(size), high.ceil().clamp(min=0).minimum(size)
         return torch.cat([low.flip(1), high.flip(1)], dim=1).long() * (params["severity"] > 0)[:, None]
 
@@ -70,12 +80,13 @@ class Sprites(Painted):
         x, y = (canvas.x - centre_x) / half_x, (canvas.y - centre_y) / half_y
         grid = torch.stack([x + y * 0, y + x * 0], dim=3)
         longer = params["half"].amax(1) * 2
+        _, tables = self._on(grid.device)
         seen = torch.zeros(len(grid), 4, *grid.shape[1:3], device=grid.device)
         for side, smaller in zip(_SIDES, (*_SIDES[1:], 0), strict=True):
             fits = longer > smaller if side == _SIDES[0] else (longer > smaller) & (longer <= side)
             if grid.device.type == "cpu" and not fits.any():
                 continue
-            table = self._tables[side].to(grid.device)[params["sprite"]].float() / 255
+            table = tables[side][params["sprite"]].float() / 255
             shown = F.grid_sample(table, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
             seen = seen + shown * fits[:, None, None, None]
         alpha = seen[:, 3].clamp(0, 1)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from occframe import FaceBatch, OcclusionBlock
 from occframe.errors import OccframeError
@@ -280,6 +281,42 @@ def test_painting_all_at_once_as_a_gpu_does_changes_nothing(name: str, monkeypat
     at_once = generator.apply(batch.images, params)
     assert torch.equal(usual.images, at_once.images)
     assert torch.equal(usual.mask, at_once.mask)
+
+
+#: Drawn on the CPU, or of a number of images that only the draw tells.
+_ASK = {"rectangles", "choice", "compose"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in _ASK])
+def test_on_another_device_nothing_waits_for_values(name: str) -> None:
+    """The device "meta" has none to give, and takes no part in operations with tensors of the CPU."""
+    batch, generator = faces(4, 6), built(name)
+    assert batch.landmarks is not None
+    there = replace(batch, images=batch.images.to("meta"), landmarks=batch.landmarks.to("meta"))
+    occluded = generator.apply(there.images, generator.sample(there, seeds_of(4, 2).to("meta")))
+    assert occluded.images.shape == batch.images.shape
+    assert {tensor.device.type for tensor in (occluded.images, occluded.mask, *occluded.parts.values())} == {"meta"}
+
+
+class _DivisionsByNumbers(TorchDispatchMode):
+    """CUDA multiplies by the number's reciprocal instead, whose last bit may differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Any] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function._schema.name == "aten::div" and not isinstance(args[1], Tensor):
+            self.found.append(args[1])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "rectangles"])
+def test_parameters_are_drawn_by_what_all_devices_round_alike(name: str) -> None:
+    batch, generator = faces(4, 6), built(name)
+    with _DivisionsByNumbers() as divisions:
+        generator.sample(batch, seeds_of(4, 2))
+    assert not divisions.found
 
 
 @pytest.mark.gpu
