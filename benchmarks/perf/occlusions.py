@@ -7,22 +7,24 @@ Where these are absent only its last part remains: landmarks given, a ready RGBA
 light, shadow, grain or parts. (insightface's renderer takes about 10 ms an image by its authors' word.)
 
 Seconds are the process's own CPU time, as machines are shared; a core alone is rather faster than half a busy one.
+With ``--device cuda``: shares of a training step, see ``occlusions_cuda.py``.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from occlusions_cuda import on_cuda, share_of_a_step, training_step
 from side_by_side import Comparison, interleave, main
 
-from occframe.component import OcclusionBlock
+from occframe.component import BuildContext, OcclusionBlock
 from occframe.face_frame import template_landmarks
 from occframe.standalone import parse_block, standalone_context
 from occframe.types import FaceBatch
@@ -33,13 +35,19 @@ _PLAIN = ("rectangles", "erasing", "block-grid")
 _LEFT_OUT = ("choice", "compose", "sprites")  # as fast as what they are given
 
 
-def faces(size: int) -> FaceBatch:
-    drawn = SyntheticFaces(identities=_BATCH, images=1, size=size, seed=0)
-    pictures = np.stack(drawn.read(list(range(_BATCH))))
+def faces(size: int, count: int = _BATCH) -> FaceBatch:
+    drawn = SyntheticFaces(identities=count, images=1, size=size, seed=0)
+    pictures = np.stack(drawn.read(list(range(count))))
     # As the loader gives them: channels last in memory.
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    landmarks = template_landmarks(size, size).expand(_BATCH, 5, 2)
-    return FaceBatch(images=images, index=torch.arange(_BATCH), landmarks=landmarks)
+    landmarks = template_landmarks(size, size).expand(count, 5, 2)
+    return FaceBatch(images=images, index=torch.arange(count), landmarks=landmarks, identities=torch.arange(count))
+
+
+def generators(context: BuildContext) -> Iterator[tuple[str, Any]]:
+    for component in sorted(context.registry.components("occlusion"), key=lambda item: item.name):
+        if component.name not in _LEFT_OUT and component.owner == "occframe":
+            yield component.name, context.build(parse_block(OcclusionBlock, {"use": component.name}, context))
 
 
 def rate(work: Callable[[], Any], times: int) -> float:
@@ -104,17 +112,14 @@ def compare(quick: bool) -> list[Comparison]:
         batch = faces(size)
         times, rounds = (1, 2) if quick else (2, 5) if size == 112 else (1, 3)
         paste = template_paste(batch)
-        for component in sorted(context.registry.components("occlusion"), key=lambda item: item.name):
-            if component.name in _LEFT_OUT or component.owner != "occframe":
-                continue
-            generator = context.build(parse_block(OcclusionBlock, {"use": component.name}, context))
+        for use, generator in generators(context):
 
             def ours(generator: Any = generator, batch: FaceBatch = batch) -> Any:
                 return generator.apply(batch.images, generator.sample(batch, torch.arange(_BATCH)))
 
-            least = 3000 if component.name in _PLAIN else 500
-            bar = f">= {least}/s" if size == 112 else ">= 150/s" if component.name not in _PLAIN else ""
-            name = f"{component.name} {size}, theirs: template paste"
+            least = 3000 if use in _PLAIN else 500
+            bar = f">= {least}/s" if size == 112 else ">= 150/s" if use not in _PLAIN else ""
+            name = f"{use} {size}, theirs: template paste"
             rows.append(
                 interleave(
                     name,
@@ -125,10 +130,10 @@ def compare(quick: bool) -> list[Comparison]:
                     rounds=rounds,
                 )
             )
-            if component.name == "medical-mask" and (peer := with_detector(batch)) is not None:
+            if use == "medical-mask" and (peer := with_detector(batch)) is not None:
                 rows.append(
                     interleave(
-                        f"{component.name} {size}, theirs: dlib + template",
+                        f"{use} {size}, theirs: dlib + template",
                         lambda ours=ours, times=times: rate(ours, times),
                         lambda peer=peer: rate(peer, 1),
                         unit="images/s",
@@ -139,5 +144,15 @@ def compare(quick: bool) -> list[Comparison]:
     return rows
 
 
+def compare_on_cuda(quick: bool) -> list[Comparison]:
+    context, rows = standalone_context(), []
+    step = training_step(context)
+    for count in (64,) if quick else (128, 256):
+        batch = on_cuda(faces(112, count))
+        for use, generator in generators(context):
+            rows += share_of_a_step(f"{use}, {count}", generator, step, batch, quick=quick)
+    return rows
+
+
 if __name__ == "__main__":
-    main(compare)
+    main(compare, on_cuda=compare_on_cuda)

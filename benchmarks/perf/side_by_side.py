@@ -68,12 +68,26 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main(compare: Callable[[bool], list[Comparison]]) -> None:
-    """Command line of a benchmark file: prints a table, and with ``--out FILE`` writes the figures as JSON."""
+def main(
+    compare: Callable[[bool], list[Comparison]], *, on_cuda: Callable[[bool], list[Comparison]] | None = None
+) -> None:
+    """Command line of a benchmark file: prints a table, and with ``--out FILE`` writes the figures as JSON.
+
+    on_cuda: what ``--device cuda`` compares instead.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: shows that it runs")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    if on_cuda:
+        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what is measured")
     arguments = parser.parse_args()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    if on_cuda and arguments.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            parser.error("--device cuda: torch finds no such device")
+        compare, machine = on_cuda, f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {machine}"
     rows = compare(arguments.quick)
     print(f"{'':44} {'unit':>8} {'ours':>12} {'theirs':>12} {'ratio':>7}  {'spread':13} bar")
     for row in rows:
@@ -82,6 +96,5 @@ def main(compare: Callable[[bool], list[Comparison]]) -> None:
             f"{row.name:44} {row.unit:>8} {row.ours:12.4g} {row.theirs:12.4g} {row.ratio:7.3f}  {spread:13} {row.bar}"
         )
     if arguments.out:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         result = {"date": date.today().isoformat(), "machine": machine, "quick": arguments.quick}
         arguments.out.write_text(json.dumps(result | {"rows": [asdict(row) for row in rows]}, indent=2) + "\n")
