@@ -63,6 +63,9 @@ class TrainConfig(StepConfig):
     schedule: Schedule = Field(CosineSchedule(), description="the learning rate over time")
     precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")
     channels_last: bool = Field(True, description="memory layout of the convolutions; faster on most devices")
+    compile: bool = Field(
+        False, description="run the backbone through torch.compile: minutes before the first step, faster ones after"
+    )
     clip_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient, longer ones are scaled down")
     checkpoint_minutes: float = Field(10.0, gt=0, description="longest time between two checkpoints")
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
@@ -163,6 +166,7 @@ def _assemble(
     from occframe.precision import resolve_precision
     from occframe.storage import join
     from occframe.training.checkpoint import Checkpoints
+    from occframe.training.compiling import compile_in_place
     from occframe.training.journal import Journal
     from occframe.training.loop import Plan, Training
     from occframe.training.metrics import MetricsLog, NoLog
@@ -226,6 +230,8 @@ def _assemble(
         recogniser = torch.nn.SyncBatchNorm.convert_sync_batchnorm(recogniser)  # type: ignore[no-untyped-call]
     factors = apply_parts(recogniser, config.parts)
     recogniser.train()
+    if config.compile:
+        compile_in_place(backbone, device)
     optimiser = build_optimiser(
         config.optimiser, recogniser.parameters(), factors=factors, scaled_gradients=precision == "fp16"
     )

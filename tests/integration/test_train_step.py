@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from occframe.errors import Interrupted, OccframeError
 from occframe.models import load_model
@@ -110,6 +111,32 @@ def test_augmenting_on_the_device_teaches_the_same_and_resumes_exactly(tmp_path)
     train(tmp_path / "halves", **options)
     assert_same_training(tmp_path / "device", tmp_path / "workers")
     assert_same_training(tmp_path / "halves", tmp_path / "workers")
+
+
+def test_a_compiled_network_learns_the_same_under_the_same_names(tmp_path) -> None:
+    options = {"backbone": {"use": "tiny", "dropout": 0.0}, "epochs": 2}
+    train(tmp_path / "eager", **options)
+    options["compile"] = True
+    train(tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "halves", stop=stop_after(3), **options)
+    train(tmp_path / "halves", **options)
+    assert_same_training(tmp_path / "halves", tmp_path / "whole")
+    for left, right in zip(lines(tmp_path / "eager"), lines(tmp_path / "whole"), strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], abs=1e-4)
+    eager, compiled = (load_file(tmp_path / name / "model.safetensors") for name in ("eager", "whole"))
+    assert eager.keys() == compiled.keys()
+    assert all(torch.allclose(value, compiled[name], atol=1e-3) for name, value in eager.items())
+
+
+def test_without_a_compiler_it_is_said_what_to_install(tmp_path, monkeypatch) -> None:
+    def no_compiler(function: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found\n  in a long list of places")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(OccframeError, match=r"does not work here for cpu: .*No working C.. compiler found") as error:
+        train(tmp_path, compile=True)
+    assert error.value.remedy.startswith("install a C++ compiler")
 
 
 def test_bundled_components_train_and_resume_exactly(tmp_path) -> None:
