@@ -12,13 +12,18 @@ from occframe.errors import OccframeError, first_line
 
 MOST_THREADS = 16
 
+#: Environment variable: the cores that this process has among others of one run.
+CORES = "OCCFRAME_CORES"
+
 
 def usable_cores() -> int:
-    """Cores this process may use: fewer than the machine has in a container or under taskset."""
+    """Cores this process may use: fewer than the machine has in a container, under taskset or beside other workers."""
     try:
-        return len(os.sched_getaffinity(0))
+        count = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no affinity
-        return os.cpu_count() or 1
+        count = os.cpu_count() or 1
+    share = os.environ.get(CORES, "")
+    return min(count, max(1, int(share))) if share.isdecimal() else count
 
 
 def default_threads() -> int:

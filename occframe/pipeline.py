@@ -8,7 +8,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -88,14 +88,14 @@ class Runner:
                 # What goes into the chosen step is what lies on disk: as recorded, not as the file now asks for.
                 if name in self.run_dir.steps:
                     fingerprint = self.run_dir.steps[name].fingerprint
-            elif anew := [head for head in self._needs(name) if planned[head].action != "skip"]:
+            elif anew := [head for head in self.needs(name) if planned[head].action != "skip"]:
                 action, why = ("run", f"`{anew[0]}` is made anew")
             planned[name] = PlannedStep(name, block.use, action, why, fingerprint)
         if only is not None:
             self._check_inputs_exist(only)
         return list(planned.values())
 
-    def _needs(self, name: str) -> list[str]:
+    def needs(self, name: str) -> list[str]:
         """The steps of this pipeline that step ``name`` refers to."""
         heads = dict.fromkeys(reference.head for reference in self.pipeline.references(name))
         return [head for head in heads if head in self.pipeline.steps]
@@ -147,27 +147,46 @@ class Runner:
 
     # --- run ----------------------------------------------------------------------------------------------------------
 
-    def run(self, *, start: str | None = None, only: str | None = None) -> RunResult:
-        """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError from a step; what is done stays."""
+    def run(self, *, start: str | None = None, only: str | None = None, processes: int = 1) -> RunResult:
+        """Do what the plan says. Raises Interrupted after Ctrl-C, OccframeError from a step; what is done stays.
+
+        processes: as many steps at once, each in a process of its own, where what they need is made; with 1 all run in
+        this process.
+        """
         with distributed.joined() as ranks:
             if ranks.is_main:
-                self._lead(start, only)
+                self._lead(start, only, processes)
             else:
                 self._follow()
         chosen = {name: self.run_dir.steps[name] for name in self.pipeline.steps if name in self.run_dir.steps}
         return RunResult(self.run_dir.url, chosen, [line for record in chosen.values() for line in record.headlines])
 
-    def _lead(self, start: str | None, only: str | None) -> None:
+    def _lead(self, start: str | None, only: str | None, processes: int) -> None:
         with self.run_dir.lock(), stop_on_signal(self._stop, self.console):
             plan = self.plan(start=start, only=only)
             self._describe_run()
             with self.tracking.of(self._trackers(), self._run_facts()):
-                for step in plan:
-                    if step.action == "skip":
-                        self.console.print(f"[dim]- {step.name}: skipped ({step.why})[/]")
-                    else:
-                        self._run_step(step)
+                if processes > 1:
+                    self._run_side_by_side(plan, processes)
+                else:
+                    for step in plan:
+                        if step.action == "skip":
+                            self._skip(step)
+                        else:
+                            self._run_step(step)
         distributed.tell(None)
+
+    def _run_side_by_side(self, plan: Sequence[PlannedStep], processes: int) -> None:
+        from occframe.parallel import run_steps
+
+        for step in plan:
+            if step.action == "skip":
+                self._skip(step)
+        if todo := [step for step in plan if step.action != "skip"]:
+            run_steps(self, todo, processes)
+
+    def _skip(self, step: PlannedStep) -> None:
+        self.console.print(f"[dim]- {step.name}: skipped ({step.why})[/]")
 
     def _follow(self) -> None:
         """Of several processes all but the first: take part in the steps that are made for several, in silence."""
@@ -209,55 +228,51 @@ class Runner:
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}", markup=False, highlight=False)
 
+    @property
+    def stopping(self) -> bool:
+        """The user asked for it: no further step is begun."""
+        return self._stop.is_set()
+
     def _run_step(self, step: PlannedStep) -> None:
         block = self.pipeline.steps[step.name]
-        self.console.print(f"[bold]- {step.name}[/]" + (f" [dim]({step.why})[/]" if step.action == "resume" else ""))
-        self._mark_stale(step.name)
-        url = self.run_dir.fresh_step_dir(step.name, keep=step.action == "resume")
-        self.run_dir.record(step.name, StepRecord(step.use, "running", step.fingerprint, now()))
-        context = RunningStep(self, step.name, block, url)
+        context = RunningStep(self, step.name, block, self.begin(step))
         began, worked = time.monotonic(), time.process_time()
         distributed.tell(step.name)
         try:
             outcome = context.build.build(block).run(context)
-            self._finish(step, block, outcome, context, began, worked)
-            if self._stop.is_set():
+            seconds, cpu_seconds = time.monotonic() - began, time.process_time() - worked
+            self.finish(step, outcome, context.notes, seconds=seconds, cpu_seconds=cpu_seconds)
+            if self.stopping:
                 # A step that finished before it saw the request is done; the run stops behind it.
                 raise Interrupted("stopped", remedy="run the same command again to go on")
-        except (Interrupted, KeyboardInterrupt):
-            if self.run_dir.steps[step.name].status == "running":
-                self.run_dir.change(step.name, status="interrupted", seconds=time.monotonic() - began)
+        except BaseException as error:
+            if told := self.ended_by(step, error, time.monotonic() - began):
+                raise told from error
             raise
-        except OSError as error:
-            self._fail(step, error, began)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise OccframeError(
-                    f"step `{step.name}` cannot write to {url}: {error.strerror}",
-                    remedy="free some space or choose another run_dir; what is done is kept, run again to go on",
-                ) from error
-            raise
-        except Exception as error:
-            self._fail(step, error, began)
-            raise
+
+    def begin(self, step: PlannedStep) -> str:
+        """Record that a step runs. Returns its directory."""
+        why = f" [dim]({step.why})[/]" if step.action == "resume" else ""
+        self.console.print(f"[bold]- {step.name}[/]{why}", highlight=False)
+        self._mark_stale(step.name)
+        url = self.run_dir.fresh_step_dir(step.name, keep=step.action == "resume")
+        self.run_dir.record(step.name, StepRecord(step.use, "running", step.fingerprint, now()))
+        return url
 
     def _mark_stale(self, name: str) -> None:
         """What was made from an earlier result of this step is no longer what a record says it is."""
         stale = {name}
         for other in self.pipeline.steps:
-            if stale & set(self._needs(other)):
+            if stale & set(self.needs(other)):
                 stale.add(other)
                 if other in self.run_dir.steps:
                     self.run_dir.change(other, fingerprint="")
 
-    def _finish(
-        self,
-        step: PlannedStep,
-        block: StepBlock,
-        outcome: StepOutcome,
-        context: RunningStep,
-        began: float,
-        worked: float,
+    def finish(
+        self, step: PlannedStep, outcome: StepOutcome, notes: Sequence[str], *, seconds: float, cpu_seconds: float
     ) -> None:
+        """Record what a step made. Raises OccframeError: that is not what it declares, or no plain JSON."""
+        block = self.pipeline.steps[step.name]
         kinds = block.config.outputs()
         if set(outcome.outputs) != set(kinds):
             raise OccframeError(
@@ -274,23 +289,31 @@ class Runner:
         self.run_dir.change(
             step.name,
             status="done",
-            seconds=round(time.monotonic() - began, 3),
-            cpu_seconds=round(time.process_time() - worked, 3),
+            seconds=round(seconds, 3),
+            cpu_seconds=round(cpu_seconds, 3),
             outputs={part: {"kind": kinds[part], "meta": dict(meta)} for part, meta in outcome.outputs.items()},
             metrics={key: value if math.isfinite(value) else None for key, value in outcome.metrics.items()},
             headlines=tuple(outcome.headlines),
-            notes=tuple(context.notes),
+            notes=tuple(notes),
         )
         if outcome.metrics:
             self.tracking.figures(step.name, outcome.metrics, None)
 
-    def _fail(self, step: PlannedStep, error: Exception, began: float) -> None:
-        try:
-            self.run_dir.change(
-                step.name, status="failed", seconds=time.monotonic() - began, error=f"{type(error).__name__}: {error}"
+    def ended_by(self, step: PlannedStep, error: BaseException, seconds: float) -> OccframeError | None:
+        """Record what ended a step. Returns what to say of it; None: the error says it itself."""
+        if isinstance(error, Interrupted) or not isinstance(error, Exception):
+            if self.run_dir.steps[step.name].status == "running":
+                self.run_dir.change(step.name, status="interrupted", seconds=seconds)
+            return None
+        # A full disk fails here too: the step's own error says more than this one would.
+        with suppress(OccframeError):
+            self.run_dir.change(step.name, status="failed", seconds=seconds, error=f"{type(error).__name__}: {error}")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return OccframeError(
+                f"step `{step.name}` cannot write to {self.run_dir.step_url(step.name)}: {error.strerror}",
+                remedy="free some space or choose another run_dir; what is done is kept, run again to go on",
             )
-        except OccframeError:  # a full disk: the step's own error says more than this one would
-            return
+        return None
 
     # --- what references name -----------------------------------------------------------------------------------------
 

@@ -182,10 +182,14 @@ def _refuse_taken_name(path: Path) -> None:
 
 
 class PluginRegistry:
-    """The components of all plugins of this process. Made by ``PluginRegistry.discover``; passed on, never global."""
+    """The components of all plugins of this process. Made by ``PluginRegistry.discover``; passed on, never global.
+
+    inline: the files it read inline plugins from.
+    """
 
     def __init__(self) -> None:
         self.records: list[PluginRecord] = []
+        self.inline: tuple[Path, ...] = ()
         self._components: dict[tuple[str, str], list[Component]] = defaultdict(list)
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -214,7 +218,8 @@ class PluginRegistry:
             else:
                 registry._load(source)
         # Once, though --inline-plugin and the pipeline may both name it.
-        for path in dict.fromkeys(Path(item).resolve() for item in inline):
+        registry.inline = tuple(dict.fromkeys(Path(item).resolve() for item in inline))
+        for path in registry.inline:
             registry._load(_inline(path))
         return registry
 

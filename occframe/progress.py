@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Protocol, TextIO, TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -30,15 +30,29 @@ class _RateColumn(ProgressColumn):
         )
 
 
+class Bar(Protocol):
+    """One of a board."""
+
+    def advance(self, amount: int = 1) -> None: ...
+
+    def describe(self, text: str) -> None: ...
+
+    def finish(self) -> None:
+        """It is taken off the board."""
+
+
 class _Bar:
-    def __init__(self, bar: RichProgress, task: int) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, bars: RichProgress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
 
     def advance(self, amount: int = 1) -> None:
-        self._bar.advance(self._task, amount)  # type: ignore[arg-type]
+        self._bars.advance(self._task, amount)
 
     def describe(self, text: str) -> None:
-        self._bar.update(self._task, text=text)  # type: ignore[arg-type]
+        self._bars.update(self._task, text=text)
+
+    def finish(self) -> None:
+        self._bars.remove_task(self._task)
 
 
 class _Nothing:
@@ -46,13 +60,15 @@ class _Nothing:
 
     def describe(self, text: str) -> None: ...
 
+    def finish(self) -> None: ...
+
 
 class _Lines:
     def __init__(self, stream: TextIO, description: str, total: int | None, unit: str) -> None:
         self._stream, self._description, self._total, self._unit = stream, description, total, unit
         self._start = time.monotonic()
         self._next = self._start + SECONDS_BEFORE_FIRST_LINE
-        self._done, self._text = 0, ""
+        self._done, self._text, self._said = 0, "", -1
 
     def advance(self, amount: int = 1) -> None:
         self._done += amount
@@ -64,10 +80,11 @@ class _Lines:
         self._text = text
 
     def finish(self) -> None:
-        if (now := time.monotonic()) - self._start >= SECONDS_BEFORE_FIRST_LINE:
+        if (now := time.monotonic()) - self._start >= SECONDS_BEFORE_FIRST_LINE and self._said != self._done:
             self._write(now)
 
     def _write(self, now: float) -> None:
+        self._said = self._done
         rate = self._done / max(now - self._start, 1e-9)
         of_total = f"/{self._total}" if self._total else ""
         left = (
@@ -80,18 +97,17 @@ class _Lines:
         print(line, file=self._stream, flush=True)
 
 
-@contextmanager
-def show_progress(
-    description: str, total: int | None, unit: str, *, console: Console
-) -> Iterator[_Bar | _Lines | _Nothing]:
-    """description: what is being done. total: how many, None where unknown. unit: what is counted, plural.
+#: description: what is being done. total: how many, None where unknown. unit: what is counted, plural.
+AddBar: TypeAlias = Callable[[str, int | None, str], Bar]
 
-    Nothing on a quiet console.
-    """
+
+@contextmanager
+def show_board(console: Console) -> Iterator[AddBar]:
+    """Gives a function that adds a bar to one display: as many as there are things going on. Nothing is shown on a
+    quiet console."""
     if console.quiet:
-        yield _Nothing()
-        return
-    if console.is_terminal:
+        yield lambda description, total, unit: _Nothing()
+    elif console.is_terminal:
         columns = (
             TextColumn("  {task.description}"),
             BarColumn(bar_width=30),
@@ -100,9 +116,20 @@ def show_progress(
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[text]}", style="dim"),
         )
-        with RichProgress(*columns, console=console) as bar:
-            yield _Bar(bar, bar.add_task(description, total=total, unit=unit, text=""))
-        return
-    lines = _Lines(console.file or sys.stderr, description, total, unit)  # type: ignore[arg-type]
-    yield lines
-    lines.finish()
+        with RichProgress(*columns, console=console) as bars:
+            yield lambda description, total, unit: _Bar(
+                bars, bars.add_task(description, total=total, unit=unit, text="")
+            )
+    else:
+        stream = console.file or sys.stderr
+        yield lambda description, total, unit: _Lines(stream, description, total, unit)  # type: ignore[arg-type]
+
+
+@contextmanager
+def show_progress(description: str, total: int | None, unit: str, *, console: Console) -> Iterator[Bar]:
+    """One bar, as ``show_board`` has them; on a terminal it stays to be seen when it is done."""
+    with show_board(console) as add:
+        bar = add(description, total, unit)
+        yield bar
+        if not console.is_terminal:
+            bar.finish()

@@ -31,10 +31,18 @@ def bench() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Result file, beside the run_dir's.",
 )
+@click.option(
+    "-j",
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="Cells computed at once, each in a process of its own; if absent one a GPU, or one for four cores.",
+)
 @inline_option
 @strict_option
 @json_option
-def run(suite: Path, out: Path | None, inline: tuple[Path, ...], strict: bool, as_json: bool) -> None:
+def run(
+    suite: Path, out: Path | None, processes: int | None, inline: tuple[Path, ...], strict: bool, as_json: bool
+) -> None:
     """Run SUITE (a YAML file): systems × data × conditions × protocols. Cells that are done are not computed again."""
     from rich.console import Console
 
@@ -42,13 +50,14 @@ def run(suite: Path, out: Path | None, inline: tuple[Path, ...], strict: bool, a
     from occframe.bench.results import collect
     from occframe.bench.suite import expand, load_suite
     from occframe.bench.tables import as_table
+    from occframe.parallel import default_processes
     from occframe.pipeline import Runner
     from occframe.storage import exists, join, read_json, write_json
 
     file, registry = read_with_plugins(suite, inline, strict)
     config = load_suite(file, registry)
     runner = Runner(expand(config, suite.name, registry), registry, Console(stderr=True))
-    done = runner.run()
+    done = runner.run(processes=processes or default_processes(config.device))
     kept = join(config.run_dir, "result.json")
     earlier = read_json(kept) if exists(kept) else None
     result = collect(config, done.steps, runner.run_dir.info, inputs_of(config, runner.dataset, earlier))

@@ -82,6 +82,21 @@ def test_every_cell_has_figures_intervals_and_counts(result):
     assert set(result["inputs"]) == {"data.faces", "systems.network", "systems.function", "trials.pairs"}
 
 
+def test_two_processes_find_what_one_finds(folder, result, tmp_path):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(SUITE.format(folder=folder, rival="", worst=0.4).replace(f"{folder}/run", f"{tmp_path}/run"))
+    run("bench", "run", suite, "-j", 2)
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert found.keys() == result.keys()
+    assert found["inputs"] == result["inputs"]
+    for row, other in zip(found["rows"], result["rows"], strict=True):
+        # Sums of another number of threads are rounded otherwise.
+        assert row["metrics"] == pytest.approx(other["metrics"], abs=1e-5)
+        assert {**row, "metrics": 0, "intervals": 0} == {**other, "metrics": 0, "intervals": 0}
+    said = run("bench", "run", suite, "-j", 2)
+    assert said.count("skipped") == len(list((tmp_path / "run").glob("*/")))
+
+
 def test_embeddings_of_a_rival_take_part_without_its_code(folder, result, tmp_path):
     """The network's own embeddings, as a gallery: the same figures."""
     embeds = {path.name: path for path in (folder / "run").glob("embed-network-*")}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from pathlib import Path
 
 from occframe import OccframeError, StepConfig, StepContext, StepOutcome, hookimpl
 from occframe.component import Reference
 from occframe.errors import Interrupted
+from occframe.machine import usable_cores
 
 
 class ThingRef(Reference):
@@ -60,6 +62,35 @@ class Make:
             if context.stop_requested():
                 raise Interrupted("stopped by the user", remedy="run the same command again to go on")
             time.sleep(0.05)
+
+    def meet(self, context: StepContext) -> None:
+        """Until as many steps are here as `value` says: none of them ends alone."""
+        here = Path(self.config.trace).parent
+        (here / f"{context.name}.here").write_text(str(os.getpid()))
+        for _ in range(600):
+            if context.stop_requested():
+                raise Interrupted("stopped by the user", remedy="run the same command again to go on")
+            if len(list(here.glob("*.here"))) >= self.config.value:
+                return
+            time.sleep(0.05)
+
+    def hang(self, context: StepContext) -> None:
+        self.meet(context)
+        time.sleep(60)
+
+    def be_killed(self, context: StepContext) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def count_cores(self, context: StepContext) -> int:
+        assert os.environ["OMP_NUM_THREADS"] == str(usable_cores())
+        return usable_cores()
+
+    def show_progress(self, context: StepContext) -> None:
+        with context.progress("working", 30, "things") as bar:
+            for _ in range(30):
+                bar.advance()
+                bar.describe("well")
+                time.sleep(0.08)
 
 
 @hookimpl
