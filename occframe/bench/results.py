@@ -11,6 +11,7 @@ from typing import Any
 from occframe.bench.suite import SuiteConfig, evaluation_step
 from occframe.errors import OccframeError
 from occframe.rundir import StepRecord, canonical
+from occframe.steps.sweep import point_name
 from occframe.storage import exists, join
 from occframe.types import ProtocolResult
 
@@ -142,8 +143,10 @@ def stale_rows(result: Mapping[str, Any], suite: SuiteConfig, inputs: Mapping[st
 
 
 def _cover(flat: Mapping[str, Any], condition: str) -> Any:
-    """What covers the probes under a condition, a point of a sweep among them."""
+    """What covers the probes under a condition: its occlusion, and the value of it that a point of a sweep has."""
     if condition in flat["conditions"]:
         return flat["conditions"][condition]
-    sweep = condition.rpartition("-")[0]
-    return flat.get("sweeps", {}).get(sweep, "not there")
+    for name, sweep in flat.get("sweeps", {}).items():
+        if condition in {point_name(name, value) for value in sweep["values"]}:
+            return sweep["occlusion"], sweep["axis"], condition
+    return "not there"

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from occframe.bench.results import read_result
 from occframe.errors import OccframeError
-from occframe.evaluation.figures import headline_names, is_share, title, value_text
+from occframe.evaluation.figures import headline_names, interval_text, title, value_text
 
 _BLOCK = re.compile(r"(<!-- bench: (?P<what>[^\n]*?) -->\n)(?P<body>.*?)(<!-- /bench -->)", re.DOTALL)
 
@@ -88,15 +88,9 @@ def render_blocks(page: Path) -> str:
 
 
 def _with_interval(row: Mapping[str, Any], name: str) -> str:
-    if name not in row["metrics"]:
-        return "–"
+    text = value_text(row["metrics"], name)
     ends = row.get("intervals", {}).get(name)
-    if ends is None:
-        return value_text(row["metrics"], name)
-    value = row["metrics"][name]
-    if is_share(name):
-        return f"{100 * value:.2f} % [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
-    return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+    return f"{text} {interval_text(name, *ends)}" if ends and name in row["metrics"] else text
 
 
 def _plain(text: str) -> str:

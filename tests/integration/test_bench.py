@@ -146,10 +146,15 @@ def test_what_is_stale_is_named(folder, tmp_path):
     assert "all 6 rows are of the suite as it is" in run("bench", "check", folder / "suite.yaml", folder / "run")
     other = tmp_path / "suite.yaml"
     other.write_text(SUITE.format(folder=folder, rival="", worst=0.5))
-    with pytest.raises(OccframeError, match=r"4 of 6 rows are stale"):
+    with pytest.raises(OccframeError, match=r"2 of 6 rows are stale"):  # the other points of the sweep are not
         run("bench", "check", other, folder / "run")
     table = run("bench", "table", folder / "run", "--suite", other)
-    assert table.count("†") == 5
+    assert table.count("boxes-0_4") == 2
+    assert "| network † | boxes-0_4 |" in table
+    assert table.count("†") == 3
+    other.write_text(SUITE.format(folder=folder, rival="", worst=0.4).replace("coverage", "rotation"))
+    with pytest.raises(OccframeError, match=r"4 of 6 rows are stale"):
+        run("bench", "check", other, folder / "run")
     assert "| network | clean |" in table
     changed = tmp_path / "changed"
     changed.mkdir()
@@ -162,7 +167,7 @@ def test_what_is_stale_is_named(folder, tmp_path):
 def test_a_table_with_intervals(folder, result):
     table = run("bench", "table", folder / "run", "--figure", "tar@far=1e-1")
     assert "| pairs | condition | TAR @ FAR 1e-1 |" in table
-    assert re.search(r"\| function \| boxes-0_4 \| \d+\.\d\d % \[\d+\.\d, \d+\.\d\] \|", table)
+    assert re.search(r"\| function \| boxes-0_4 \| \d+\.\d\d % \[\d+\.\d\d, \d+\.\d\d\] \|", table)
     with pytest.raises(OccframeError, match="no row has the figure `rank-1`"):
         run("bench", "table", folder / "run", "--figure", "rank-1")
 
