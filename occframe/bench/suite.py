@@ -6,7 +6,7 @@ Every cell is a step of that pipeline, so cells are cached, resumed and recomput
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -15,8 +15,9 @@ from occframe.component import BackboneBlock, Config, DataRef, FileRef, Occlusio
 from occframe.config import DataBlock, Name, Pipeline, load_pipeline, problems_of
 from occframe.errors import ConfigError, OccframeError, Problem
 from occframe.plugins import PluginRegistry
-from occframe.rundir import canonical
+from occframe.rundir import MANIFEST, canonical
 from occframe.steps.sweep import at_value, point_name
+from occframe.storage import exists, join, read_json
 from occframe.yamlfile import YamlFile, dump_yaml, parse_yaml
 
 
@@ -109,14 +110,47 @@ class SuiteConfig(Config):
         return list(self.trials[trial].conditions or self.all_conditions)
 
 
-def load_suite(file: YamlFile, registry: PluginRegistry) -> SuiteConfig:
-    """Raises ConfigError with every problem."""
+def load_suite(file: YamlFile, registry: PluginRegistry, further: Sequence[str] = ()) -> SuiteConfig:
+    """further: systems besides, each ``NAME=RUN_DIR/STEP``, or ``NAME=RUN_DIR`` where one step made a model.
+
+    Raises ConfigError with every problem, OccframeError for a wrong one of ``further``.
+    """
     if not isinstance(file.value, dict):
         raise ConfigError([Problem(file.where(()), "", "a suite is a mapping with `systems`, `data` and `trials`")])
+    for text in further:
+        _add_system(file.value, text)
     try:
         return SuiteConfig.model_validate(file.value, context={"registry": registry})
     except ValidationError as error:
         raise ConfigError(problems_of(error, file.value, file)) from None
+
+
+def _add_system(raw: dict[str, Any], text: str) -> None:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise OccframeError(f"`{text}` is not NAME=PATH", remedy="write it as in --system ours=runs/ours/recogniser")
+    systems = raw.setdefault("systems", {})
+    if not isinstance(systems, dict):
+        return  # which the suite's own model reports
+    if name in systems:
+        raise OccframeError(f"the suite has a system `{name}` already", remedy="call the other one otherwise")
+    systems[name] = {"model": _model_of(path)}
+
+
+def _model_of(path: str) -> str:
+    """A run's directory stands for the only step of it that made a model."""
+    manifest = join(path, MANIFEST)
+    if not exists(manifest):
+        return path
+    made = [
+        name
+        for name, step in read_json(manifest)["steps"].items()
+        if step["status"] == "done" and any(output["kind"] == "model" for output in step["outputs"].values())
+    ]
+    if len(made) != 1:
+        listed = f"they are {', '.join(made)}: name one, as in {join(path, made[-1])}" if made else "run it first"
+        raise OccframeError(f"{len(made)} steps of the run {path} have made a model", remedy=listed)
+    return join(path, made[0])
 
 
 def expand(suite: SuiteConfig, name: str, registry: PluginRegistry) -> Pipeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from occframe.bench.comparing import Compared
     from occframe.bench.suite import SuiteConfig
     from occframe.plugins import PluginRegistry
+
+
+system_option = click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="One more system: the model that a run made, as RUN_DIR/STEP, or RUN_DIR where only one step made one. May "
+    "be given several times.",
+)
 
 
 @click.group()
@@ -37,11 +48,18 @@ def bench() -> None:
     type=click.IntRange(1, 256),
     help="Cells computed at once, each in a process of its own; if absent one a GPU, or one for four cores.",
 )
+@system_option
 @inline_option
 @strict_option
 @json_option
 def run(
-    suite: Path, out: Path | None, processes: int | None, inline: tuple[Path, ...], strict: bool, as_json: bool
+    suite: Path,
+    out: Path | None,
+    processes: int | None,
+    systems: tuple[str, ...],
+    inline: tuple[Path, ...],
+    strict: bool,
+    as_json: bool,
 ) -> None:
     """Run SUITE (a YAML file): systems × data × conditions × protocols. Cells that are done are not computed again."""
     from rich.console import Console
@@ -55,7 +73,7 @@ def run(
     from occframe.storage import exists, join, read_json, write_json
 
     file, registry = read_with_plugins(suite, inline, strict)
-    config = load_suite(file, registry)
+    config = load_suite(file, registry, systems)
     runner = Runner(expand(config, suite.name, registry), registry, Console(stderr=True))
     done = runner.run(processes=processes or default_processes(config.device))
     kept = join(config.run_dir, "result.json")
@@ -77,16 +95,19 @@ result_argument = click.argument("result", type=click.Path(exists=True, path_typ
 @result_argument
 @click.option("--figure", "figures", multiple=True, help="Which figures, e.g. tar@far=1e-3; the first three if absent.")
 @click.option("--suite", type=click.Path(path_type=Path), help="Mark what this suite would compute otherwise now.")
+@system_option
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it here; to stdout if absent."
 )
-def table(result: Path, figures: tuple[str, ...], suite: Path | None, out: Path | None) -> None:
+def table(
+    result: Path, figures: tuple[str, ...], suite: Path | None, systems: tuple[str, ...], out: Path | None
+) -> None:
     """RESULT as Markdown, with confidence intervals."""
     from occframe.bench.results import read_result
     from occframe.bench.tables import as_markdown
 
     found = read_result(result)
-    stale = _stale(found, suite) if suite else None
+    stale = _stale(found, suite, systems) if suite else None
     text = as_markdown(found, figures=figures, stale=stale)
     if out:
         out.write_text(text, encoding="utf-8")
@@ -114,13 +135,14 @@ def fill(page: Path, check: bool) -> None:
 @bench.command()
 @click.argument("suite", type=click.Path(path_type=Path))
 @result_argument
+@system_option
 @json_option
-def check(suite: Path, result: Path, as_json: bool) -> None:
+def check(suite: Path, result: Path, systems: tuple[str, ...], as_json: bool) -> None:
     """Which rows of RESULT would come out of SUITE otherwise now, and why: data, weights or settings that changed."""
     from occframe.bench.results import read_result
 
     found = read_result(result)
-    stale = _stale(found, suite)
+    stale = _stale(found, suite, systems)
     if as_json:
         rows = [{"row": number, "changed": list(why)} for number, why in stale.items()]
         click.echo(json.dumps({"rows": len(found["rows"]), "stale": rows}, indent=2))
@@ -181,13 +203,13 @@ def report(result: Path, out: Path, title: str, speed: tuple[Path, ...]) -> None
     click.echo(f"report: {out}")
 
 
-def _stale(result: dict[str, Any], path: Path) -> dict[int, list[str]]:
+def _stale(result: dict[str, Any], path: Path, systems: Sequence[str]) -> dict[int, list[str]]:
     from occframe.bench.inputs import inputs_of
     from occframe.bench.results import stale_rows
     from occframe.bench.suite import load_suite
 
     file, registry = read_with_plugins(path, (), False)
-    suite = load_suite(file, registry)
+    suite = load_suite(file, registry, systems)
     return stale_rows(result, suite, inputs_of(suite, _opener(suite, registry)))
 
 

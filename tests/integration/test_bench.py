@@ -120,6 +120,31 @@ def test_embeddings_of_a_rival_take_part_without_its_code(folder, result, tmp_pa
         run("bench", "run", suite)
 
 
+def test_a_system_of_another_run_from_the_command_line(folder, result, tmp_path):
+    """As `--system` names it, it is the network of the suite under another name."""
+    text = re.sub(r"  function: .*\n", "", SUITE.format(folder=folder, rival="", worst=0.4))
+    alone, suite = tmp_path / "alone.yaml", tmp_path / "suite.yaml"
+    alone.write_text(text.replace(f"{folder}/run", f"{tmp_path}/alone"))
+    suite.write_text(text.replace(f"{folder}/run", f"{tmp_path}/run"))
+    run("bench", "run", alone)
+    systems = ("--system", f"ours={folder}/run/model-network", "--system", f"again={tmp_path}/alone")
+    run("bench", "run", suite, *systems)
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    figures = {(row["system"], row["condition"]): row["metrics"] for row in rows}
+    assert figures["ours", "boxes-0_4"] == figures["again", "boxes-0_4"] == figures["network", "boxes-0_4"]
+    assert "all 9 rows" in run("bench", "check", suite, tmp_path / "run", *systems)
+    with pytest.raises(OccframeError, match="6 of 9 rows are stale"):
+        run("bench", "check", suite, tmp_path / "run")
+    for wrong, message in {
+        "ours": "is not NAME=PATH",
+        f"network={tmp_path}/alone": "has a system `network` already",
+        f"ours={tmp_path}/nowhere": "is not the finished step of a run",
+        f"ours={folder}/run": "they are model-network, model-function: name one",
+    }.items():
+        with pytest.raises(OccframeError, match=message):
+            run("bench", "run", suite, "--system", wrong)
+
+
 def test_a_second_run_reads_no_picture(folder, result, monkeypatch):
     monkeypatch.setattr(bench_inputs, "content_digest", lambda faces: pytest.fail("read again"))
     run("bench", "run", folder / "suite.yaml")
