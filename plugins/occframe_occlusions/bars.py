@@ -48,7 +48,7 @@ class Bar(Painted):
         grey = (canvas.texture("grain", canvas.x, canvas.y) * 0.2 + 0.5).clamp(0, 1)[:, None]
         values = params["colour_bar"][:, :, None, None] / 255
         values = torch.where((params["fill"] == NOISE)[:, None, None, None], grey, values)
-        canvas.grainy = False
+        canvas.grain = 0.0
         canvas.over(None, coverage(outside, canvas.scale), values * values)
 
 

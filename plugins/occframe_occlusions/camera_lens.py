@@ -58,7 +58,7 @@ class CameraDirt(Painted):
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
         kinds = set(params["kind"].tolist()) if canvas.images.device.type == "cpu" else {0, 1, 2}
-        canvas.grainy = False  # the sensor's noise lies over dirt on the lens as over everything else
+        canvas.grain = 0.0  # the sensor's noise lies over dirt on the lens as over everything else
         if 0 in kinds:
             self._paint_dirt(canvas, params, p)
         if 1 in kinds:

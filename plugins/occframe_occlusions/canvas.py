@@ -53,7 +53,8 @@ class Canvas:
         shape = self.light[:, 0].shape
         self.alpha = torch.zeros(shape, device=device)
         self.parts: dict[str, Tensor] = {}
-        self.grainy = True  # False for what was put in after the photograph was taken
+        self.grain = 1.0  # over the skin's; 0 for what was put in after the photograph was taken
+        self.blotches = 0.0  # of colour, in pixel values: what JPEG and noise filters leave in the dark
         self.softens = False  # True for thin and dark things, whose edges betray pictures that were never resampled
 
     @cached_property
@@ -139,6 +140,28 @@ class Canvas:
         before = self.parts.get(part)
         self.parts[part] = alpha if before is None else before + alpha * (1 - before)
 
+    def _inner(self, margin: int) -> Tensor:
+        """Which pixels are so far inside their image's own box that what the window holds beyond it, which is not the
+        same in every batch, is not within ``margin``."""
+        height, width = self.images.shape[2:]
+        top, left, bottom, right = (per_image(side) for side in self._boxes.unbind(1))
+        rows = ((self.y >= top + margin) | (top == 0)) & ((self.y < bottom - margin) | (bottom == height))
+        columns = ((self.x >= left + margin) | (left == 0)) & ((self.x < right - margin) | (right == width))
+        return rows & columns
+
+    def _bled(self, values: Tensor) -> Tensor:
+        """What was painted, with colours that run into each other over two pixels while brightness does not: cameras
+        and JPEG keep colour at half the resolution."""
+        grey = values[:, 0] * 0.3 + values[:, 1] * 0.6 + values[:, 2] * 0.1
+        sharp = values[:, ::2] - grey[:, None]
+        both = F.pad(sharp, (2, 2, 2, 2), mode="replicate")
+        for dim in (2, 3):
+            size = both.shape[dim] - 4
+            before, at, after = (both.narrow(dim, first, size) for first in (0, 2, 4))
+            both = at + (before + after - at * 2) * 0.25
+        red, blue = ((both - sharp) * ((self.alpha * 4).clamp(0, 1) * self._inner(2))[:, None]).unbind(1)
+        return values + torch.stack([red, red * -0.5 + blue * (-1 / 6), blue], dim=1)
+
     def _softened(self, values: Tensor) -> Tensor:
         """Edges of what was painted, smoothed as resampling and JPEG smooth a photograph's: in pixel values, not light,
         as that happens after the exposure. Widens ``alpha`` by up to a pixel."""
@@ -148,12 +171,7 @@ class Canvas:
             size = both.shape[dim] - 2
             before, at, after = (both.narrow(dim, first, size) for first in range(3))
             both = at + (before + after - at * 2) * weight
-        # What lies at the border of an image's own box would see what the window happens to hold beyond it.
-        height, width = self.images.shape[2:]
-        top, left, bottom, right = (per_image(side) for side in self._boxes.unbind(1))
-        rows = ((self.y > top) | (top == 0)) & ((self.y < bottom - 1) | (bottom == height))
-        columns = ((self.x > left) | (left == 0)) & ((self.x < right - 1) | (right == width))
-        inner = (rows & columns) & (self.fade > 0)
+        inner = self._inner(1) & (self.fade > 0)
         spread = both[:, 3] * inner
         where = ((spread - self.alpha).abs() * 8).clamp(0, 1) * inner
         self.alpha = self.alpha.maximum(spread).clamp(max=1)
@@ -163,8 +181,12 @@ class Canvas:
         """Pixel values 0..1, [b, 3, h, w]: grain is added where the photograph's own is covered."""
         values = self.light.clamp(0, 1).sqrt()
         if self.softens:
-            values = self._softened(values)
-        if self.grainy:
-            grain = self.texture("soft grain", self.x, self.y)
+            values = self._bled(self._softened(values))
+        if self.grain:
+            grain = self.texture("soft grain", self.x, self.y) * self.grain
             values = values + (grain * self.alpha * per_image(self.params["grain"]))[:, None]
+        if self.blotches:
+            blotch = self.texture("waves", self.x * 4.5, self.y * 4.5) * self.alpha
+            blotch = blotch * per_image(self.params["colour"] * self.blotches)
+            values = values + torch.stack([blotch, -blotch, blotch * 0.4], dim=1)
         return values.clamp(0, 1)

@@ -38,21 +38,30 @@ _TINTS = (
     (0.42, 0.50, 0.38), (0.40, 0.48, 0.60), (0.75, 0.48, 0.14), (0.68, 0.42, 0.45),
 )  # fmt: skip
 _MIRRORS = ((0.50, 0.55, 0.62), (0.62, 0.48, 0.22), (0.20, 0.42, 0.60), (0.55, 0.30, 0.20))
+# What is mirrored, in the colour of the coating: white, sky, evening, brown and purple coatings.
+_SCENES = ((1.0, 1.0, 1.0), (0.6, 0.8, 1.0), (1.0, 0.6, 0.35), (1.0, 0.55, 0.35), (0.95, 0.55, 0.8))
 _LENSES = ("clear", "tinted", "gradient", "reflective", "dark", "mirror")
 _SKIN_SHADOW = (0.34, 0.22, 0.18)  # light bounces within skin, so that its shadows are warm
 
 
+def _seldom(unit: Tensor) -> Tensor:
+    """0..1, mostly near 0: the fourth power."""
+    return unit * unit * (unit * unit)
+
+
 class Eyewear(Painted):
     name = "glasses"
-    version = 3
+    version = 4
     softens = True
     parts: ClassVar[tuple[str, ...]] = ("frame", "lens", "shadow")
     # Half a lens wide in face units, how much taller than drawn. Set by the mean of 371 real wearers.
     half_width: ClassVar[tuple[float, float]] = (0.65, 0.82)
-    aspect: ClassVar[tuple[float, float]] = (0.88, 1.22)
+    aspect: ClassVar[tuple[float, float]] = (0.84, 1.16)
     gap: ClassVar[tuple[float, float]] = (0.18, 0.33)  # from the middle to a lens
-    slide: ClassVar[tuple[float, float]] = (0.0, 0.29)  # of the lenses' middle below the eyes
+    slide: ClassVar[tuple[float, float]] = (0.04, 0.33)  # of the lenses' middle below the eyes
     bold_bridge: ClassVar[tuple[float, float]] = (1.0, 2.0)
+    blotches: ClassVar[float] = 0.012
+    plastic: ClassVar[tuple[tuple[float, float, float], ...]] = _PLASTIC
 
     def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
         severity = params["severity"]
@@ -91,7 +100,7 @@ class Eyewear(Painted):
             "double_bridge": draws.chance(0.7) * (shape == FRAME_SHAPES.index("aviator")) * metal,
             "temple": torch.stack([draws.between(0.15, 0.75), draws.between(0.05, 0.28), draws.between(0.7, 1.2)], 1),
         }
-        plastic = draws.row(_PLASTIC, draws.whole(len(_PLASTIC)))
+        plastic = draws.row(self.plastic, draws.whole(len(self.plastic)))
         wire = draws.row(_METAL, draws.whole(len(_METAL)))
         own["paint"] = torch.where(metal[:, None] > 0, wire, plastic)
         return own | self._lenses(draws, severity) | self._shadow(draws)
@@ -100,38 +109,42 @@ class Eyewear(Painted):
         kind = draws.named(self.config.lenses, _LENSES)
         tint = draws.row(_TINTS, draws.whole(len(_TINTS)))
         # How dense the tint is at the top and at the bottom: light through is 1 - density (1 - tint), then its depth.
-        usual = draws.row([(0.06, 0.06), (0.5, 0.45), (0.99, 0.72), (0.07, 0.07), (1.0, 1.0), (0.99, 0.99)], kind)
-        depth = draws.row([(0.0,), (0.1,), (0.85,), (0.0,), (0.98,), (0.95,)], kind)[:, 0]
+        usual = draws.row([(0.06, 0.06), (0.5, 0.45), (0.99, 0.72), (0.07, 0.07), (1.0, 1.0), (0.995, 0.995)], kind)
+        depth = draws.row([(0.0,), (0.1,), (0.85,), (0.0,), (0.993,), (0.97,)], kind)[:, 0]
         # Severity makes half-dense lenses denser or clearer; black stays black.
-        # Most dark lenses let some skin shine through at the bottom.
+        # Many dark lenses let skin shine through at the bottom, in their own colour.
         dark = (kind == _LENSES.index("dark")).float()
-        usual = torch.stack([usual[:, 0], usual[:, 1] - dark * draws.unit() * draws.unit() * 0.22], dim=1)
+        usual = torch.stack([usual[:, 0], usual[:, 1] - dark * _seldom(draws.unit()) * 0.3], dim=1)
+        stained = dark[:, None] * (tint * tint * 2.5 - 1) + 1
         more = (severity - 0.5) * 0.8
         density = usual + more[:, None] * usual * (1 - usual)
         depth = (depth + (more + draws.signed(0.5)) * depth * (1 - depth)).clamp(0, 0.99)
         deep = tint * (1 - depth[:, None])
-        glare = draws.row([(0.07,), (0.09,), (0.05,), (0.32,), (0.018,), (0.06,)], kind)[:, 0]
+        glare = draws.row([(0.07,), (0.09,), (0.05,), (0.32,), (0.006,), (0.04,)], kind)[:, 0]
         shown = draws.chance(draws.row([(0.35,), (0.4,), (0.5,), (1.0,), (0.6,), (0.8,)], kind)[:, 0])
-        mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.08, 0.4)
+        mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.06, 0.25)
         backs = draws.row([(0.0,), (0.25,), (0.6,), (0.0,), (1.0,), (1.0,)], kind)[:, 0]
         strength = (draws.between(-1.0, 0.55) * self.config.refraction * 0.09) * (kind != _LENSES.index("dark"))
         return {
-            "through_top": 1 - density[:, :1] * (1 - deep),
-            "through_low": 1 - density[:, 1:] * (1 - deep),
+            "through_top": stained + density[:, :1] * (deep - stained),
+            "through_low": stained + density[:, 1:] * (deep - stained),
             "glare": glare * shown * draws.between(0.4, 1.3) * (0.6 + 0.8 * severity),
             "glare_band": torch.stack([draws.between(-0.9, 0.9), draws.between(0.12, 0.7), draws.signed(1.0)], 1),
             "glare_soft": draws.between(0.12, 0.5),
             "glare_tint": draws.row([(1, 1, 1), (1, 1, 1), (0.75, 1.0, 0.85), (0.8, 0.85, 1.0)], draws.whole(4)),
             "mirror": mirror,
             "mirror_tint": draws.row(_MIRRORS, draws.whole(len(_MIRRORS))),
-            # What dark lenses mirror: a sky and things below it, and lamps.
-            "scene": backs * (draws.unit() * draws.unit() * 0.12 + 0.004),
-            "cheek": backs * draws.unit() * 0.07,
+            # What dark lenses mirror: a sky or bright ground, things before it, and lamps.
+            "scene": backs * (_seldom(draws.unit()) * 0.2 + 0.002),
+            "scene_tint": draws.row(_SCENES, draws.whole(len(_SCENES))),
+            "upwards": draws.chance(0.6) * 2 - 1,
+            "busy": draws.between(0.5, 2.0),
+            "cheek": backs * (_seldom(draws.unit()) * 0.12 + 0.012),
             "lamp": torch.stack(
                 [draws.signed(0.9), draws.between(-0.75, 0.2), draws.signed(0.3), draws.signed(1.0)], 1
             ),
-            "lamp_size": torch.stack([draws.between(0.12, 0.7), draws.between(0.1, 0.35)], 1),
-            "lamp_light": backs * draws.chance(0.75) * draws.unit() * draws.between(0.1, 0.9),
+            "lamp_size": torch.stack([draws.between(0.06, 0.4), draws.between(0.05, 0.2)], 1),
+            "lamp_light": backs * draws.chance(0.7) * draws.unit() * draws.between(0.1, 0.9),
             # Positive: what is behind looks smaller, as through the lenses of the short-sighted.
             "bend": -strength,
         }
@@ -161,6 +174,7 @@ class Eyewear(Painted):
 
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
+        canvas.grain, canvas.blotches = 1.6, self.blotches
         u, v = canvas.face
         v = v - p["slide"]
         u, v = u + p["tilt"] * v, v - p["tilt"] * u
@@ -239,8 +253,9 @@ class Eyewear(Painted):
         if canvas.needs(params["scene"]):
             mirrored, cheek = self._mirrored(canvas, params, x * side, y, side)
             mirrored = mirrored * fade(edge, -0.1, 0.0)
-            through = through + params["skin"][:, :, None, None] * cheek[:, None]
-            through = through + (white - through) * mirrored[:, None]
+            through = through + (params["skin"] * params["skin"])[:, :, None, None] * (2.5 * cheek)[:, None]
+            scene = params["light"][:, :, None, None] * canvas.toned(params["scene_tint"]) * 0.8
+            through = through + (scene - through) * mirrored[:, None]
             clear = clear * (1 - mirrored) * (1 - cheek)
         if canvas.needs(params["mirror"]):
             horizon = smooth((canvas.texture("waves", x * side * 9, y * 4) * 0.3 - y) * 0.9 + 0.45)
@@ -253,16 +268,19 @@ class Eyewear(Painted):
         """Shares of the light that a convex lens mirrors: of the sky and lamps, and of the wearer's own cheeks. x: to
         the picture's right in both lenses, which see one scene."""
         bumps = canvas.texture("waves", x * 13 + 40, y * 9)
-        things = canvas.texture("clouds", x * 30 + side * 90, y * 24)
-        sky = smooth(0.35 - y * 0.6 + bumps * 0.7 + things) * (1 - x * x * 0.35).clamp(0.3, 1) + things * 0.8
+        # Things have outlines, and the nearest ones are smallest in a convex mirror.
+        things = (canvas.texture("clouds", x * 55 + side * 90, y * 48) * 3).clamp(-1, 1) * per_image(params["busy"])
+        sky = smooth(0.35 + y * 0.7 * per_image(params["upwards"]) + bumps * 0.7 + things * 0.5)
+        details = canvas.texture("waves", x * 100 + side * 70, y * 100) * per_image(params["busy"])
+        sky = (sky - 0.1 + things * 0.4 + details * 0.35).clamp(min=0)
         at_x, at_y, apart, uneven = (per_image(value) for value in params["lamp"].unbind(1))
         wide, tall = (per_image(value) for value in params["lamp_size"].unbind(1))
         # Lenses lean against each other: what one shows in its middle the other one shows beside it, or not as bright.
         far_x, far_y = (x - at_x - apart * side) / wide, (y - at_y + bumps * 0.1) / tall
         bright = per_image(params["lamp_light"]) * (0.7 + 0.3 * uneven * side)
-        lamp = fade(far_x * far_x + far_y * far_y, -0.1, 1.6) * bright
-        skies = sky.clamp(min=0) * per_image(params["scene"]) * (1 + 0.7 * uneven * side)
-        cheek = (0.35 + y * 0.6 + things * 0.9).clamp(0, 1) * per_image(params["cheek"]) * (1 - 0.4 * uneven * side)
+        lamp = fade(far_x * far_x + far_y * far_y, 0.2, 1.5) * bright
+        skies = sky * per_image(params["scene"]) * (1 + 0.7 * uneven * side)
+        cheek = (0.4 + y * 0.6 + things * 0.7).clamp(0, 1) * per_image(params["cheek"]) * (1 - 0.4 * uneven * side)
         return (skies + lamp).clamp(0, 0.95), cheek
 
     def _paint_frame(
@@ -309,7 +327,7 @@ class Eyewear(Painted):
         across = edge / rim.clamp(min=0.04)
         flank = fade((across - 0.62).abs(), 0.0, 0.4) * (0.55 - 0.45 * y).clamp(0, 1)
         spark = canvas.texture("waves", u * 22, v * 22) * 0.5 + 0.5
-        shine = flank * spark * spark * per_image(params["gloss"]) * (0.012 + 0.16 * metal)
+        shine = flank * spark * spark * per_image(params["gloss"]) * (0.008 + 0.16 * metal)
         surface = 1 + metal * (spark - 0.5) * 0.9
         if canvas.needs(params["mottled"]):
             surface = surface + canvas.texture("clouds", u * 70, v * 70) * per_image(params["mottled"]) * 0.9
@@ -326,11 +344,13 @@ class Eyewear(Painted):
 
 class Sunglasses(Eyewear):
     name = "sunglasses"
-    half_width = (0.74, 0.9)
-    aspect = (0.86, 1.2)
-    gap = (0.1, 0.25)
+    half_width = (0.59, 0.93)
+    aspect = (0.8, 1.3)
+    gap = (0.2, 0.38)
     slide = (0.0, 0.2)
     bold_bridge = (1.2, 2.4)
+    blotches = 0.024
+    plastic = (*_PLASTIC[:8] * 3, *_PLASTIC)
 
 
 def glasses(config: EyewearConfig, context: BuildContext) -> Eyewear:

@@ -91,7 +91,7 @@ class Sprites(Painted):
             seen = seen + shown * fits[:, None, None, None]
         alpha = seen[:, 3].clamp(0, 1)
         light = seen[:, :3] / alpha.clamp(min=1e-3)[:, None]
-        canvas.grainy = self.config.match_light
+        canvas.grain = float(self.config.match_light)
         canvas.over(None, alpha, canvas.lit(light) if self.config.match_light else light)
 
 

@@ -80,7 +80,7 @@ class SunglassesConfig(EyewearConfig):
         description="frame shapes; one named twice is twice as likely",
     )
     lenses: tuple[Lens, ...] = Field(
-        ("dark",) * 9 + ("gradient", "gradient", "mirror"),
+        ("dark",) * 14 + ("gradient", "mirror"),
         min_length=1,
         description="kinds of lenses; one named twice is twice as likely",
     )

@@ -58,7 +58,7 @@ class Watermark(Painted):
         within_x = (place - place.floor()) * (p["width"] + p["gap"])
         within_y = (line - row) * (HEIGHT + p["gap"])
         distance = text_atlas(self._texts).lookup(params["text"], within_x - p["gap"] * 0.5, within_y - p["gap"] * 0.5)
-        canvas.grainy = False  # it was put in by a computer
+        canvas.grain = 0.0  # it was put in by a computer
         alpha = coverage(distance - p["bold"], letter) * p["opacity"].clamp(0, 1)
         canvas.over(None, alpha, params["ink"][:, :, None, None].expand_as(canvas.light))
 
