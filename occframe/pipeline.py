@@ -58,10 +58,13 @@ class RunResult:
 class Runner:
     """One pipeline in one run directory."""
 
-    def __init__(self, pipeline: Pipeline, registry: PluginRegistry, console: Console) -> None:
+    def __init__(
+        self, pipeline: Pipeline, registry: PluginRegistry, console: Console, *, profile: bool = False
+    ) -> None:
         self.pipeline = pipeline
         self.registry = registry
         self.console = console
+        self.profile = profile
         self.run_dir = RunDir(pipeline.config.run_dir)
         self.tracking = Tracking(self._say)
         self._datasets: dict[str, Dataset] = {}
@@ -387,6 +390,7 @@ class RunningStep:
         self.build = runner.build_context(name)
         self.seed = self.build.seed
         self.device = self.build.device
+        self.profile = runner.profile
 
     def dataset(self, reference: Reference | str) -> Dataset:
         dataset = self._runner.dataset(reference)

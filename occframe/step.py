@@ -60,6 +60,7 @@ class StepContext(Protocol):
     name: of this step. config: its validated model. url: its own directory, which exists and survives a kill; what a
     step finds there at start is what an interrupted earlier attempt *with the same inputs* left.
     seed: of this step, derived from the pipeline's seed and the step's name. device: a torch device string.
+    profile: whether the user wants to know where the time of a training goes.
     """
 
     name: str
@@ -68,6 +69,7 @@ class StepContext(Protocol):
     seed: int
     device: str
     build: BuildContext
+    profile: bool
 
     def dataset(self, reference: Reference | str) -> Dataset:
         """The data set a reference names, its split applied."""

@@ -54,6 +54,7 @@ class FakeStepContext:
         device: str = "cpu",
         stop: Callable[[], bool] = lambda: False,
         run_info: Mapping[str, Any] | None = None,
+        profile: bool = False,
     ) -> None:
         registry = registry or PluginRegistry.discover()
         if not isinstance(options, StepConfig):
@@ -64,6 +65,7 @@ class FakeStepContext:
         self.url = str(url)
         self.seed = seed
         self.device = device
+        self.profile = profile
         self.build = BuildContext(registry, device=device, seed=seed)
         self.notes: list[str] = []
         self.tracked: list[tuple[int, dict[str, float]]] = []

@@ -19,6 +19,7 @@ from occframe.machine import usable_cores
 @click.argument("pipeline", type=click.Path(path_type=Path))
 @click.option("--from", "start", metavar="STEP", help="Redo from this step on.")
 @click.option("--only", metavar="STEP", help="Redo this step and nothing else.")
+@click.option("--profile", is_flag=True, help="Write where the time of trainings goes into their directories.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, and why.")
 @set_option
 @inline_option
@@ -28,6 +29,7 @@ def run(
     pipeline: Path,
     start: str | None,
     only: str | None,
+    profile: bool,
     dry_run: bool,
     overrides: tuple[str, ...],
     inline: tuple[Path, ...],
@@ -45,7 +47,7 @@ def run(
 
     from occframe.pipeline import Runner
 
-    runner = Runner(loaded, registry, Console(stderr=True))
+    runner = Runner(loaded, registry, Console(stderr=True), profile=profile)
     if dry_run:
         plan = runner.plan(start=start, only=only)
         if as_json:

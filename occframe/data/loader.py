@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from occframe.data.augmentation import Augmentation, Draws
 from occframe.data.decoding import decode
@@ -167,7 +168,11 @@ class FaceLoader:
     def _finished(self, made: tuple[FaceBatch, Draws | None]) -> FaceBatch:
         batch, draws = made
         batch = moved(batch, self.device)
-        return batch if draws is None else self._augmentation(batch, moved(draws, self.device))
+        if draws is None:
+            return batch
+        draws = moved(draws, self.device)
+        with record_function("augmentation"):
+            return self._augmentation(batch, draws)
 
     def _read(self, rows: np.ndarray) -> tuple[np.ndarray, list[int], list[tuple[int, int]]]:
         """What can be read: pictures [n, H, W, 3], their positions in ``rows``, their sizes before fitting."""

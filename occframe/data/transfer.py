@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 #: A frozen dataclass of tensors, or None.
 Batch = TypeVar("Batch", bound=Any)
@@ -20,7 +21,8 @@ Result = TypeVar("Result")
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """Its tensors on ``device``; one that stands under two names stays one. From pinned memory nobody waits for it."""
-    return _each(batch, lambda tensor: tensor.to(device, non_blocking=True))
+    with record_function("transfer"):
+        return _each(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def pinned(batch: Batch) -> Batch:

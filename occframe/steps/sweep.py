@@ -164,6 +164,7 @@ class _Part:
     ) -> None:
         self.name, self.config, self.url = name, config, url
         self.seed, self.device, self.build = whole.seed, whole.device, whole.build
+        self.profile = whole.profile
         self._whole, self._artefacts = whole, artefacts or {}
 
     @property

@@ -262,10 +262,15 @@ def _check_teacher(teacher: LoadedModel, backbone: Backbone) -> None:
 def _run(context: StepContext, training: Training[GradientStep], batch_size: int) -> None:
     import torch
 
-    left = (training.total_steps - training.step) * batch_size
+    from occframe.training.profiling import profiled_if
+
+    left = training.total_steps - training.step
     try:
-        with context.progress("training", left, "images") as progress:
-            training.run(stop=context.stop_requested, progress=progress)
+        with (
+            profiled_if(context, left, wanted=training.together.is_main) as after_step,
+            context.progress("training", left * batch_size, "images") as progress,
+        ):
+            training.run(stop=context.stop_requested, progress=progress, after_step=after_step)
     except torch.OutOfMemoryError as error:
         raise OccframeError(
             f"{context.device} has no memory left for batches of {batch_size} images: {first_line(error)}",

@@ -239,10 +239,16 @@ def _data(
 def _run(context: StepContext, training: Training[AdversarialStep]) -> None:
     import torch
 
+    from occframe.training.profiling import profiled_if
+
     config: TrainGeneratorConfig = context.config
+    left = training.total_steps - training.step
     try:
-        with context.progress("training", (training.total_steps - training.step) * config.batch_size, "images") as bar:
-            training.run(stop=context.stop_requested, progress=bar)
+        with (
+            profiled_if(context, left) as after_step,
+            context.progress("training", left * config.batch_size, "images") as bar,
+        ):
+            training.run(stop=context.stop_requested, progress=bar, after_step=after_step)
     except torch.OutOfMemoryError as error:
         raise OccframeError(
             f"{context.device} has no memory left for batches of {config.batch_size} images: {first_line(error)}",

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from occframe.errors import OccframeError
 from occframe.generators import from_generator_output, to_generator_input
@@ -115,8 +116,9 @@ class AdversarialStep:
         judged, scores = nothing, [nothing, nothing]
         if self.adversarial.weight:
             judged, scores = self._update_discriminator(real, made.detach(), rate)
-        errors = self._generator_errors(batch, made, reference, kept, passed)
-        total = torch.stack([weight * error for weight, error in errors]).sum()
+        with record_function("forward"):
+            errors = self._generator_errors(batch, made, reference, kept, passed)
+            total = torch.stack([weight * error for weight, error in errors]).sum()
         self._update("generator", total, rate)
         self.steps += 1
         self.networks.follow(self.steps)
@@ -127,12 +129,12 @@ class AdversarialStep:
         return [figure.detach() for figure in (judged, *(error for _, error in errors), total, *scores, variety)]
 
     def _generate(self, images: Tensor) -> Tensor:
-        with autocast(self.precision, images.device.type):
+        with record_function("forward"), autocast(self.precision, images.device.type):
             made: Tensor = self.networks.generator(images.contiguous(memory_format=torch.channels_last)).images
         return made.float()
 
     def _score(self, images: Tensor) -> Tensor:
-        with autocast(self.precision, images.device.type):
+        with record_function("forward"), autocast(self.precision, images.device.type):
             scores: Tensor = self.networks.discriminator(images.contiguous(memory_format=torch.channels_last))
         return scores.float()
 
@@ -173,11 +175,13 @@ class AdversarialStep:
         optimiser = self._optimisers[name]
         for group in optimiser.param_groups:
             group["lr"] = rate
-        torch.autograd.backward(loss)
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(getattr(self.networks, name).parameters(), self.clip_norm)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        with record_function("backward"):
+            torch.autograd.backward(loss)
+        with record_function("optimiser"):
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(getattr(self.networks, name).parameters(), self.clip_norm)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
 
     def bad_weight(self) -> str | None:
         """The first weight that is not finite, by name."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from occframe.training.metrics import MetricsLog
 
@@ -73,7 +74,8 @@ class Journal:
         """``batches``, noting how long the training waited for each."""
         while True:
             asked = time.perf_counter()
-            batch = next(batches, None)
+            with record_function("loading"):
+                batch = next(batches, None)
             self._window.waited += time.perf_counter() - asked
             if batch is None:
                 return

@@ -118,7 +118,9 @@ class Training(Generic[UpdateType]):
         self.journal.log.rewind(self.step)
         return self.step
 
-    def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
+    def run(
+        self, *, stop: Callable[[], bool], progress: Progress, after_step: Callable[[], None] = lambda: None
+    ) -> None:
         """Train to the last step. Of several processes each takes its part of every batch.
 
         Raises Interrupted when ``stop`` asks for it, a checkpoint kept; OccframeError when a figure is no number.
@@ -137,6 +139,7 @@ class Training(Generic[UpdateType]):
                 progress.advance(count)
                 if self.journal.full:
                     self._close_window(epoch + 1, progress)
+                after_step()
                 if self.step == self.total_steps:
                     break
             # Also where batches of unreadable pictures were passed over.

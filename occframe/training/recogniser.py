@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from occframe.distributed import ALONE, Ranks, mean
 from occframe.errors import OccframeError
@@ -136,18 +137,21 @@ class GradientStep:
         """batch: on the model's device. rate: learning rate. Returns detached scalars on the device, one a column."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        losses, measured = self._forward(batch)
-        total = reduce(add, (weight * loss for weight, loss in zip(self.recogniser.weights, losses, strict=True)))
-        self._scaler.scale(total).backward()
+        with record_function("forward"):
+            losses, measured = self._forward(batch)
+            total = reduce(add, (weight * loss for weight, loss in zip(self.recogniser.weights, losses, strict=True)))
+        with record_function("backward"):
+            self._scaler.scale(total).backward()
         figures = [*losses, total]
-        if self.clip_norm is not None:
-            self._scaler.unscale_(self.optimiser)
-            figures.append(nn.utils.clip_grad_norm_(self._parameters, self.clip_norm))
-        for term in self._own.values():
-            term.descend(rate, self._scaler.get_scale())
-        self._scaler.step(self.optimiser)
-        self._scaler.update()
-        self.optimiser.zero_grad(set_to_none=True)
+        with record_function("optimiser"):
+            if self.clip_norm is not None:
+                self._scaler.unscale_(self.optimiser)
+                figures.append(nn.utils.clip_grad_norm_(self._parameters, self.clip_norm))
+            for term in self._own.values():
+                term.descend(rate, self._scaler.get_scale())
+            self._scaler.step(self.optimiser)
+            self._scaler.update()
+            self.optimiser.zero_grad(set_to_none=True)
         told = [figure.detach() for figure in [*figures, *measured]]
         return list(mean(torch.stack(told))) if self._together.several else told
 

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from occframe.cli import cli
 from occframe.errors import Interrupted, OccframeError
 from occframe.models import load_model
 from occframe.step import StepOutcome
@@ -39,7 +41,9 @@ OPTIONS = {
 }
 
 
-def context(url: Path, *, faces: TinyFaces | None = None, stop: Any = lambda: False, **options: Any) -> FakeStepContext:
+def context(
+    url: Path, *, faces: TinyFaces | None = None, stop: Any = lambda: False, profile: bool = False, **options: Any
+) -> FakeStepContext:
     return FakeStepContext(
         url,
         OPTIONS | options,
@@ -49,6 +53,7 @@ def context(url: Path, *, faces: TinyFaces | None = None, stop: Any = lambda: Fa
         registry=REGISTRY,
         seed=3,
         stop=stop,
+        profile=profile,
     )
 
 
@@ -137,6 +142,47 @@ def test_without_a_compiler_it_is_said_what_to_install(tmp_path, monkeypatch) ->
     with pytest.raises(OccframeError, match=r"does not work here for cpu: .*No working C.. compiler found") as error:
         train(tmp_path, compile=True)
     assert error.value.remedy.startswith("install a C++ compiler")
+
+
+@pytest.mark.parametrize("augment_on", ["workers", "device"])
+def test_a_profile_says_where_the_time_of_a_step_goes(tmp_path, augment_on) -> None:
+    made = context(tmp_path, occlusion="rectangles", augment_on=augment_on, profile=True)
+    TrainStep().run(made)
+    table = (tmp_path / "profile" / "table.txt").read_text()
+    assert made.notes == [f"profile of 10 steps: {tmp_path}/profile/trace.json (open it in ui.perfetto.dev)\n{table}"]
+    parts = {line.split()[0] for line in table.splitlines()}
+    assert {"loading", "forward", "backward", "optimiser", "step"} <= parts
+    assert ("augmentation" in parts) == (augment_on == "device")
+    trace = json.loads((tmp_path / "profile" / "trace.json").read_text())
+    steps = {event["name"] for event in trace["traceEvents"] if event["name"].startswith("ProfilerStep#")}
+    assert steps == {f"ProfilerStep#{number}" for number in range(10, 20)}
+
+
+def test_profiling_changes_nothing_and_takes_any_number_of_steps(tmp_path) -> None:
+    train(tmp_path / "usual", epochs=1)
+    TrainStep().run(context(tmp_path / "profiled", epochs=1, profile=True))
+    assert_same_training(tmp_path / "profiled", tmp_path / "usual")
+    assert "step" in (tmp_path / "profiled" / "profile" / "table.txt").read_text()
+
+
+def test_the_command_passes_the_wish_for_a_profile_on(tmp_path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(
+        f"""
+run_dir: {tmp_path}/run
+device: cpu
+plugins: [{ROOT}/tests/tiny.py]
+data:
+  faces: {{use: synthetic, identities: 4, images: 8, size: 24}}
+steps:
+  - {{use: train, data: faces, backbone: tiny, losses: [softmax], epochs: 2, batch_size: 8, precision: fp32}}
+"""
+    )
+    done = CliRunner().invoke(cli, ["run", str(tmp_path / "pipeline.yaml"), "--profile"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (table,) = (tmp_path / "run").rglob("profile/table.txt")
+    assert table.read_text().startswith("a step")
+    assert (table.parent / "trace.json").is_file()
+    assert "profile of 4 steps" in done.stderr
 
 
 def test_bundled_components_train_and_resume_exactly(tmp_path) -> None:
