@@ -93,6 +93,8 @@ class ComponentBlock(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
+    #: Keys of a block that names no component, where there may be such: ``use`` has the default "" then.
+    alone: ClassVar[type[Config] | None] = None
 
     use: str
     owner: str = ""  # the distribution that provides it; filled in by validation
@@ -103,6 +105,8 @@ class ComponentBlock(BaseModel):
     def _gather(cls, raw: Any) -> Any:
         if isinstance(raw, str):
             raw = {"use": raw}
+        elif isinstance(raw, Mapping) and "use" not in raw and cls.alone is not None:
+            raw = {"use": "", **raw}
         if not isinstance(raw, Mapping) or not isinstance(raw.get("use"), str):
             raise PydanticCustomError(
                 "component_block", "a {kind} is written `use: NAME` with its options beside it", {"kind": cls.kind}
@@ -117,6 +121,9 @@ class ComponentBlock(BaseModel):
         registry: PluginRegistry = (info.context or {})["registry"]
         if "use" not in info.data:
             return None
+        if not info.data["use"] and cls.alone is not None:
+            cls.alone.model_validate(options)
+            return None
         try:
             component = registry.find(cls.kind, info.data["use"])
             model = component.load_config()
@@ -128,13 +135,15 @@ class ComponentBlock(BaseModel):
 
     @model_validator(mode="after")
     def _name_owner(self, info: ValidationInfo) -> ComponentBlock:
-        registry: PluginRegistry = (info.context or {})["registry"]
-        object.__setattr__(self, "owner", registry.find(self.kind, self.use).owner)
+        if self.use or self.alone is None:
+            registry: PluginRegistry = (info.context or {})["registry"]
+            object.__setattr__(self, "owner", registry.find(self.kind, self.use).owner)
         return self
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        envelope = {key: value for key, value in handler(self).items() if key not in ("owner", "config")}
+        left_out = ("owner", "config") if self.use else ("use", "owner", "config")
+        envelope = {key: value for key, value in handler(self).items() if key not in left_out}
         return envelope | (self.config.model_dump(mode="json") if self.config is not None else {})
 
     @classmethod
@@ -181,6 +190,20 @@ class ProtocolBlock(ComponentBlock):
 
 class TrackerBlock(ComponentBlock):
     kind = "tracker"
+
+
+class _NoEngine(Config):
+    use: str = ""
+    processes: int = 1
+
+
+class EngineBlock(ComponentBlock):
+    kind = "engine"
+    alone = _NoEngine
+    use: str = ""
+    processes: int = Field(
+        1, ge=1, le=1024, description="that train side by side on this host, one a GPU; `torchrun` starts them"
+    )
 
 
 class Reference(str):

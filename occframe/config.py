@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from occframe.component import ComponentBlock, Config, DatasetBlock, Reference, TrackerBlock
+from occframe.component import ComponentBlock, Config, DatasetBlock, EngineBlock, Reference, TrackerBlock
 from occframe.data.splits import SplitPart, part_problems
 from occframe.errors import ConfigError, Problem
 from occframe.plugins import PluginRegistry
@@ -43,12 +43,6 @@ class StepBlock(ComponentBlock):
         return self.name or self.use.rpartition(":")[2]
 
 
-class EngineConfig(Config):
-    processes: int = Field(
-        1, ge=1, le=1024, description="that train side by side on this host, one a GPU; `torchrun` starts them"
-    )
-
-
 class PipelineConfig(Config):
     """A pipeline: where the faces come from, and the steps in their order."""
 
@@ -60,7 +54,9 @@ class PipelineConfig(Config):
     plugins: list[str] = Field(
         [], description="inline plugin files to load; running code found beside a file is opt-in"
     )
-    engine: EngineConfig = Field(EngineConfig(), description="on what it runs; see docs/scale.md")
+    engine: EngineBlock = Field(
+        default_factory=EngineBlock.model_construct, description="on what it runs; see docs/scale.md"
+    )
     trackers: list[TrackerBlock] = Field([], description="where figures are sent while the run goes on")
     data: dict[Name, DataBlock] = Field({}, description="data sets by name")
     steps: list[StepBlock] = Field(min_length=1, description="what to do, in order")

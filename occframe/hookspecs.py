@@ -77,5 +77,10 @@ def occframe_register_trackers(register: Register) -> None:
 
 
 @hookspec
+def occframe_register_engines(register: Register) -> None:
+    """What shares out the work of a step among processes and machines: ``factory`` -> ``Engine``."""
+
+
+@hookspec
 def occframe_register_commands(register: Register) -> None:
     """CLI commands: ``factory`` is a ``click.Command`` (lazy string), ``config`` is None."""

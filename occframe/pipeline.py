@@ -9,8 +9,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.console import Console
 from occframe import distributed
 from occframe.component import BuildContext, ComponentBlock, DataRef, FileRef, Reference, walk
 from occframe.config import Pipeline, StepBlock
+from occframe.engine import InProcess
 from occframe.errors import Interrupted, OccframeError
 from occframe.machine import resolve_device
 from occframe.plugins import PluginRegistry
@@ -32,7 +34,7 @@ from occframe.types import RunFacts
 from occframe.yamlfile import dump_yaml
 
 if TYPE_CHECKING:
-    from occframe.types import Dataset, Tracker
+    from occframe.types import Dataset, Engine, Tracker
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class Runner:
         with self.run_dir.lock(), stop_on_signal(self._stop, self.console):
             plan = self.plan(start=start, only=only)
             self._describe_run()
-            with self.tracking.of(self._trackers(), self._run_facts()):
+            with closing(self.engine), self.tracking.of(self._trackers(), self._run_facts()):
                 if processes > 1:
                     self._run_side_by_side(plan, processes)
                 else:
@@ -372,6 +374,14 @@ class Runner:
     def build_context(self, name: str) -> BuildContext:
         return BuildContext(self.registry, self.device, derive_seed(self.pipeline.config.seed, name))
 
+    @cached_property
+    def engine(self) -> Engine:
+        block = self.pipeline.config.engine
+        if not block.use:
+            return InProcess()
+        engine: Engine = self.build_context(block.use).build(block)
+        return engine
+
     @property
     def device(self) -> str:
         device, ranks = resolve_device(self.pipeline.config.device), distributed.ranks()
@@ -400,6 +410,10 @@ class RunningStep:
 
     def artefact(self, reference: Reference | str) -> Artefact:
         return self._runner.artefact(reference)
+
+    @property
+    def engine(self) -> Engine:
+        return self._runner.engine
 
     def progress(self, description: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
         return show_progress(description, total, unit, console=self._runner.console)

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import os
+import platform
 import sys
 import traceback
 from collections import defaultdict
@@ -45,6 +46,7 @@ HOOK_KINDS: Mapping[str, str] = {
     "occframe_register_protocols": "protocol",
     "occframe_register_steps": "step",
     "occframe_register_trackers": "tracker",
+    "occframe_register_engines": "engine",
     "occframe_register_commands": "command",
 }
 KINDS = tuple(HOOK_KINDS.values())
@@ -190,6 +192,8 @@ class PluginRegistry:
     def __init__(self) -> None:
         self.records: list[PluginRecord] = []
         self.inline: tuple[Path, ...] = ()
+        #: How ``discover`` was called; None where a plugin is here that another process would not find.
+        self._found_by: Mapping[str, Any] | None = None
         self._components: dict[tuple[str, str], list[Component]] = defaultdict(list)
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -221,10 +225,23 @@ class PluginRegistry:
         registry.inline = tuple(dict.fromkeys(Path(item).resolve() for item in inline))
         for path in registry.inline:
             registry._load(_inline(path))
+        named = {key: environ[key] for key in ("OCCFRAME_LOAD_PLUGINS", "OCCFRAME_DISABLED_PLUGINS") if key in environ}
+        only = None if only is None else sorted(only)
+        registry._found_by = {"inline": registry.inline, "only": only, "disabled": sorted(disabled), "environ": named}
         return registry
+
+    def __reduce__(self) -> tuple[Callable[..., PluginRegistry], tuple[Any, ...]]:
+        """Another process looks for the plugins itself, and finds the same ones or says so."""
+        if self._found_by is None:
+            raise PluginError(
+                "plugins that no entry point or file names cannot be found by another process",
+                remedy="write them to a file, and load it with --inline-plugin",
+            )
+        return _discover_again, (self._found_by, [(record.label, record.status) for record in self.records])
 
     def register(self, plugin: Any, *, name: str, distribution: str, version: str = "-") -> PluginRecord:
         """Load a plugin object (a module or namespace with hookimpls) that no entry point names; used by tests."""
+        self._found_by = None
         return self._load(_Source(name, distribution, version, lambda: plugin))
 
     # --- loading ------------------------------------------------------------------------------------------------------
@@ -310,6 +327,19 @@ class PluginRegistry:
         if blocked and not near:
             hints.append(f"blocked plugins: {', '.join(blocked)}")
         return PluginError(f"no {kind} is called `{name}`", remedy="; ".join(hints))
+
+
+def _discover_again(found_by: Mapping[str, Any], expected: list[tuple[str, str]]) -> PluginRegistry:
+    registry = PluginRegistry.discover(**found_by)
+    found = [(record.label, record.status) for record in registry.records]
+    if found != expected:
+        here, there = ({f"{label}: {status}" for label, status in side} for side in (found, expected))
+        raise PluginError(
+            f"{platform.node()} has other plugins than the process that sent it work: "
+            f"{', '.join(sorted(here ^ there))}",
+            remedy="install the same versions on every machine",
+        )
+    return registry
 
 
 def _who_would(kind: str, name: str, known: set[str]) -> list[str]:

@@ -22,8 +22,10 @@ def pipeline_schema(registry: PluginRegistry) -> dict[str, Any]:
         components = registry.components(block.kind)
         choices = [_choice(component, envelope, definitions) for component in components]
         names = sorted({name for component in components for name in (component.name, component.qualified_name)})
-        written = [{"enum": names}, *(choice for choice in choices if choice)]
-        definitions[block.__name__] = {"anyOf": written} if names else {"not": {}}
+        written = [{"enum": names}, *(choice for choice in choices if choice)] if names else []
+        if block.alone is not None:
+            written.append({"type": "object", "properties": envelope, "additionalProperties": False})
+        definitions[block.__name__] = {"anyOf": written} if written else {"not": {}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"$defs": definitions}
 
 

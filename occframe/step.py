@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from occframe.component import BuildContext, Config, Reference
 
 if TYPE_CHECKING:
-    from occframe.types import Dataset
+    from occframe.types import Dataset, Engine
 
 
 class StepConfig(Config):
@@ -54,6 +54,14 @@ class Progress(Protocol):
         """A few words beside the bar, such as the current loss."""
 
 
+class Materials(Protocol):
+    """As much of a ``StepContext`` as it takes to load what earlier steps made."""
+
+    @property
+    def build(self) -> BuildContext: ...
+    def artefact(self, reference: Reference | str) -> Artefact: ...
+
+
 class StepContext(Protocol):
     """The pipeline as a step sees it.
 
@@ -76,6 +84,10 @@ class StepContext(Protocol):
 
     def artefact(self, reference: Reference | str) -> Artefact:
         """What another step made."""
+
+    @property
+    def engine(self) -> Engine:
+        """What shares out work that can be: by itself this process, elsewhere what the pipeline names."""
 
     def progress(self, description: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
         """A progress bar with rate (units a second) and time left; lines now and then where there is no terminal."""

@@ -6,7 +6,8 @@ Shapes use B images, C channels, H x W pixels, D embedding dimensions, N rows, Q
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -410,6 +411,41 @@ class Tracker(Protocol):
         A figure may be NaN where it is undefined."""
 
     def finish(self, status: Literal["done", "failed", "interrupted"]) -> None: ...
+
+
+class Crew(Protocol):
+    """Workers that are ready. What they are given and give back is pickled, between one user's own processes.
+
+    A worker that dies is replaced, and what it was doing is done again; an exception that one raises is raised here.
+    It may offer ``notes``, lines about what became of its workers, which the step passes on.
+    """
+
+    def map(self, items: Iterable[Any]) -> Iterator[Any]:
+        """What the workers give for ``items``, in the order of these; which worker is given which is the engine's
+        choice. An iterator that a worker gives arrives as a list where it has to travel."""
+
+    def ask_all(self, item: Any) -> list[Any]:
+        """What each of the workers gives for the same item, in the order in which they were made."""
+
+
+class Engine(Protocol):
+    """Shares out the work of a step. It moves work and results, and knows neither faces nor galleries.
+
+    workers: how many it can keep busy; 0: it does the work in this process. device: the torch device they compute on;
+    None: the pipeline's. Nothing is connected to or started before one of these, or ``start``, is asked for.
+    """
+
+    @property
+    def workers(self) -> int: ...
+    @property
+    def device(self) -> str | None: ...
+
+    def start(self, makes: Sequence[Callable[[], Callable[[Any], Any]]]) -> AbstractContextManager[Crew]:
+        """A worker for each of ``makes``, which is called once there, and again where the worker is replaced: it loads
+        what the work needs and gives the function that does it. The workers end with the context."""
+
+    def close(self) -> None:
+        """The run is over."""
 
 
 class PipelineStep(Protocol):

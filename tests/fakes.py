@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occframe.component import BuildContext, Reference
+from occframe.engine import InProcess
 from occframe.errors import OccframeError
 from occframe.plugins import PluginRegistry
 from occframe.step import Artefact, StepConfig
 from occframe.storage import make_dirs
 
 if TYPE_CHECKING:
-    from occframe.types import Dataset
+    from occframe.types import Dataset, Engine
 
 
 class SilentProgress:
@@ -54,6 +55,7 @@ class FakeStepContext:
         device: str = "cpu",
         stop: Callable[[], bool] = lambda: False,
         run_info: Mapping[str, Any] | None = None,
+        engine: Engine | None = None,
         profile: bool = False,
     ) -> None:
         registry = registry or PluginRegistry.discover()
@@ -74,6 +76,7 @@ class FakeStepContext:
         self._artefacts = dict(artefacts or {})
         self._stop = stop
         self.run_info = run_info or {}
+        self.engine = engine or InProcess()
         make_dirs(self.url)
 
     def dataset(self, reference: Reference | str) -> Dataset:

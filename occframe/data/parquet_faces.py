@@ -14,6 +14,7 @@ import pyarrow as pa
 from occframe.data.row_groups import PictureCache, open_parts
 from occframe.data.stamps import stamp
 from occframe.errors import OccframeError
+from occframe.storage import absolute
 
 
 class ParquetFaces:
@@ -76,7 +77,7 @@ class ParquetFaces:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Another process opens the files itself."""
-        return self._again, (self.url,)
+        return self._again, (absolute(self.url),)
 
     @cached_property
     def ids(self) -> Sequence[str]:

@@ -32,6 +32,12 @@ class Quarantine:
         return len(self._found)
 
     @property
+    def found(self) -> Mapping[str, BadImage]:
+        """What is wrong with each, by id."""
+        with self._lock:
+            return dict(self._found)
+
+    @property
     def reasons(self) -> Mapping[str, int]:
         """How many images by reason, most frequent first."""
         with self._lock:

@@ -61,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "step": Kind("pipeline step", _YAML.format("steps:\n  - {use: NAME, data: faces, at_least: 2}"), factory="build"),
     "tracker": Kind("tracker", _YAML.format("trackers: [NAME]")),
+    "engine": Kind("engine", _YAML.format("engine: {use: NAME, workers: 4}")),
     "command": Kind("command", "It adds a verb:\n\n```sh\noccframe NAME GALLERY\n```", factory="{package}"),
 }
 _HOOK_OF = {kind: hook for hook, kind in HOOK_KINDS.items()}

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from occframe.component import DataRef, ModelRef, OcclusionBlock
 from occframe.errors import Interrupted, OccframeError
-from occframe.machine import default_threads, keep_freed_memory
 from occframe.precision import Precision
 from occframe.step import StepConfig, StepContext, StepOutcome
+from occframe.steps.embedder import Embedder, Recipe, recipe_of
 from occframe.steps.restore import RemovalConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from occframe.data import FaceLoader, Quarantine
+    from occframe.data import Quarantine
     from occframe.gallery import GalleryWriter
     from occframe.models import LoadedModel
     from occframe.steps.treatment import Treatment
-    from occframe.types import Dataset, FaceBatch
+    from occframe.types import Dataset
 
 #: What is embedded is committed this often at least, so that a kill costs no more.
 COMMIT_SECONDS = 60.0
+#: Batches that a worker elsewhere is given at a time: seconds of work, which a worker's death costs once more.
+CHUNK_BATCHES = 16
 
 
 class EmbedConfig(StepConfig):
@@ -75,41 +75,29 @@ class EmbedStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.data import Quarantine
         from occframe.gallery import Gallery, GallerySchema, GalleryWriter
-        from occframe.models import load_model
-        from occframe.steps.restore import build_remover
-        from occframe.steps.treatment import Treatment
         from occframe.storage import join
 
         config: EmbedConfig = context.config
-        if context.device.startswith("cpu"):
-            keep_freed_memory()
         faces = context.dataset(config.data)
-        purpose: Literal["embed", "explain"] = "explain" if config.describe else "embed"
-        model = load_model(context.artefact(config.model).url, context.build, purpose=purpose)
-        columns = dict(getattr(model.backbone, "columns", {})) if config.describe else {}
-        if config.describe and not columns:
-            raise OccframeError(
-                f"`{model.block.use}` says nothing of a face but its embedding",
-                remedy="leave `describe` out, or use a backbone such as `from`",
-            )
         if not faces.aligned:
             context.note(
                 f"the faces of `{config.data}` are not aligned, only scaled and cut to size, which costs accuracy; "
                 f"put an `align` step before this one"
             )
-        remover = build_remover(context, config.removal, config.precision, identity=model) if config.removal else None
-        treatment = Treatment(faces, remover)
+        recipe = recipe_of(context, faces)
+        embedder = (recipe.on("cpu") if context.engine.workers else recipe)()
+        model, treatment = embedder.model, embedder.treatment
         quarantine = Quarantine()
         schema = GallerySchema(
             dim=model.embedding_dim,
             dtype=config.dtype,
             model_fingerprint=model.fingerprint,
             image_spec=model.image_spec,
-            columns=columns | treatment.columns,
+            columns=embedder.columns | treatment.columns,
             treatment=treatment.name,
         )
         with GalleryWriter(context.url, schema) as writer:
-            rate = _embed(context, faces, model, treatment, writer, quarantine)
+            rate = _embed(context, recipe, embedder, writer, quarantine)
         if summary := quarantine.summary():
             context.note(summary)
         quarantine.write(join(context.url, "quarantine.jsonl"))
@@ -126,79 +114,41 @@ def build(config: EmbedConfig, context: object) -> EmbedStep:
     return EmbedStep()
 
 
-def face_loader(
-    context: StepContext,
-    faces: Dataset,
-    spec: Any,
-    occlusion: OcclusionBlock | None,
-    seed: int,
-    quarantine: Quarantine,
-    *,
-    batch_size: int,
-    threads: int | None = None,
-    keep_clean: bool = False,
-    grey: bool = False,
-) -> FaceLoader:
-    """The pictures as a model is fed them. What covers an image follows from ``seed`` and its id alone, so any part of
-    a data set, in any order and batch size, comes out the same: that is what resuming and replaying stand on."""
-    from occframe.data import FaceLoader
-
-    return FaceLoader(
-        faces,
-        height=spec.height,
-        width=spec.width,
-        batch_size=batch_size,
-        threads=threads or default_threads(),
-        seed=seed,
-        occlusion=context.build.build(occlusion, image_spec=spec, device="cpu", seed=seed) if occlusion else None,
-        keep_clean=keep_clean,
-        grey=float(grey),
-        quarantine=quarantine,
-    )
-
-
 def _embed(
-    context: StepContext,
-    faces: Dataset,
-    model: LoadedModel,
-    treatment: Treatment,
-    writer: GalleryWriter,
-    quarantine: Quarantine,
+    context: StepContext, recipe: Recipe, embedder: Embedder, writer: GalleryWriter, quarantine: Quarantine
 ) -> float | None:
     """Embed what the gallery does not hold yet. Returns images per second, None where nothing was left to do."""
-    from occframe.data import Subset
+    import numpy as np
+
     from occframe.gallery.checks import check_new_ids
 
-    config: EmbedConfig = context.config
-    check_new_ids(faces.ids, set())
-    done = writer.known(faces.ids)
-    left = [row for row, name in enumerate(faces.ids) if name not in done]
-    if len(left) < len(faces.ids):
-        context.note(f"{len(faces.ids) - len(left):,} of {len(faces.ids):,} faces were embedded before; going on")
-        if not left:
+    faces, engine = recipe.faces, context.engine
+    ids, subjects = faces.ids, faces.subjects
+    check_new_ids(ids, set())
+    done = writer.known(ids)
+    left = np.array([row for row, name in enumerate(ids) if name not in done], np.int64)
+    if len(left) < len(ids):
+        context.note(f"{len(ids) - len(left):,} of {len(ids):,} faces were embedded before; going on")
+        if not len(left):
             return None
         # What could not be read the first time is all among what is left: it weighs as it did in the whole.
-        quarantine.share *= len(faces.ids) / len(left)
-        faces = Subset(faces, left)
-    on_cpu = context.device.startswith("cpu")
-    loader = face_loader(
-        context,
-        faces,
-        model.image_spec,
-        config.occlusion,
-        config.occlusion_seed,
-        quarantine,
-        batch_size=config.batch_size or (32 if on_cpu else 256),
-        # On a CPU the network keeps every core busy, and waits at each layer for one that was borrowed. On two cores
-        # one thread costs MobileFaceNet 2 % of its rate, two cost 6 %, and one decodes 25 times what it takes.
-        threads=config.threads or (max(1, default_threads() // 4) if on_cpu else default_threads()),
-        grey=config.grey,
-    )
-    began = committed = time.monotonic()
-    with context.progress("embedding", len(left), "images") as progress:
-        treated = (treatment(batch, faces) for batch in loader.epoch(0))
-        for rows, vectors, said in _forward(model, treated, config):
-            writer.write([faces.ids[row] for row in rows], [faces.subjects[row] for row in rows], vectors, said)
+        quarantine.share *= len(ids) / len(left)
+    if engine.workers:
+        away = recipe.on(engine.device or context.device)
+        size = CHUNK_BATCHES * away.batch_size
+        chunks = [left[start : start + size] for start in range(0, len(left), size)]
+        makes: list[Any] = [away] * min(engine.workers, len(chunks))
+    else:
+        chunks = [left]
+        makes = [lambda: partial(embedder.embed, quarantine=quarantine)]
+    with engine.start(makes) as crew, context.progress("embedding", len(left), "images") as progress:
+        began = committed = time.monotonic()
+        for batch in chain.from_iterable(crew.map(chunks)):
+            for name, bad in batch.unreadable.items():
+                quarantine.add(name, bad)
+            quarantine.check(len(left))
+            if rows := batch.rows.tolist():
+                writer.write([ids[row] for row in rows], [subjects[row] for row in rows], batch.vectors, batch.said)
             progress.advance(len(rows))
             if context.stop_requested():
                 writer.commit()
@@ -206,32 +156,9 @@ def _embed(
             if time.monotonic() - committed > COMMIT_SECONDS:
                 writer.commit()
                 committed = time.monotonic()
+        for text in getattr(crew, "notes", ()):
+            context.note(text)
     return len(left) / (time.monotonic() - began)
-
-
-def _forward(
-    model: LoadedModel, batches: Iterable[tuple[FaceBatch, dict[str, list[Any]]]], config: EmbedConfig
-) -> Iterator[tuple[list[int], np.ndarray, dict[str, list[Any]]]]:
-    """Rows, embeddings [B, D] and what is said of each image, one batch late: a GPU works on the next one while this
-    one is fetched and written. batches: with what is said of their images already."""
-    from occframe.models import embed_and_describe
-
-    def fetched(
-        index: Tensor, vectors: Tensor, said: dict[str, Tensor], before: dict[str, list[Any]]
-    ) -> tuple[list[int], np.ndarray, dict[str, list[Any]]]:
-        columns = {name: values.tolist() for name, values in said.items()}
-        return index.tolist(), vectors.cpu().numpy(), columns | before
-
-    waiting = None
-    for batch, before in batches:
-        vectors, said = embed_and_describe(
-            model, batch.images, precision=config.precision, flip=config.flip, describe=config.describe
-        )
-        if waiting is not None:
-            yield fetched(*waiting)
-        waiting = (batch.index, vectors, said, before)
-    if waiting is not None:
-        yield fetched(*waiting)
 
 
 def _meta(

@@ -25,7 +25,7 @@ def replay_faces(context: StepContext, artefact: Artefact, ids: Sequence[str]) -
     import torch
 
     from occframe.data import Quarantine, Subset
-    from occframe.steps.embed import face_loader
+    from occframe.steps.embedder import face_loader
 
     meta = artefact.meta
     faces = context.dataset(str(meta["data"]))

@@ -11,7 +11,7 @@ from occframe.data.part_files import FACE_COLUMNS, PART_ROWS, carried_columns, c
 from occframe.errors import Interrupted, OccframeError
 from occframe.machine import default_threads, keep_freed_memory
 from occframe.precision import Precision
-from occframe.step import StepConfig, StepContext, StepOutcome
+from occframe.step import Materials, StepConfig, StepContext, StepOutcome
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ class RestoreConfig(RemovalConfig, StepConfig):
 
 
 def build_remover(
-    context: StepContext, config: RemovalConfig, precision: Precision, *, identity: LoadedModel | None = None
+    context: Materials, config: RemovalConfig, precision: Precision, *, identity: LoadedModel | None = None
 ) -> Remover:
     """identity: the model that compares before and after where the configuration names none."""
     from occframe.generators import load_generator

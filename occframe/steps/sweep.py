@@ -18,7 +18,7 @@ from occframe.steps.embed import EmbedConfig, EmbedStep
 from occframe.storage import exists, join, make_dirs, read_json, write_json
 
 if TYPE_CHECKING:
-    from occframe.types import Dataset
+    from occframe.types import Dataset, Engine
 
 Side = Literal["probe", "gallery", "both"]
 OcclusionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=20)]
@@ -174,6 +174,10 @@ class _Part:
     @property
     def run_info(self) -> Mapping[str, Any]:
         return self._whole.run_info
+
+    @property
+    def engine(self) -> Engine:
+        return self._whole.engine
 
     def dataset(self, reference: Reference | str) -> Dataset:
         return self._whole.dataset(reference)

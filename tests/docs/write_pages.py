@@ -30,6 +30,7 @@ EXTRAS = {
     "backbones": ["onnx"],
     "faiss": ["cpu", "gpu"],
     "trackers": ["tensorboard", "mlflow"],
+    "ray": ["ray"],
 }
 
 

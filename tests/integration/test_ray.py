@@ -1,0 +1,154 @@
+"""Two real Ray actors give what one process gives, bit for bit: also where one is killed, or the run stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytest
+
+from occframe.component import BackboneBlock, BuildContext, EngineBlock
+from occframe.errors import Interrupted, OccframeError
+from occframe.gallery import Gallery
+from occframe.models import save_model
+from occframe.plugins import PluginRegistry
+from occframe.step import Artefact
+from occframe.steps.embed import EmbedConfig, EmbedStep
+from occframe.types import Engine
+from tests.fakes import FakeStepContext, stop_after
+from tests.tiny import TinyFaces
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+ROOT = Path(__file__).parents[2]
+#: Found by workers too, as a file.
+REGISTRY = PluginRegistry.discover(inline=[ROOT / "tests" / "tiny.py"])
+BUILD = BuildContext(REGISTRY)
+OPTIONS = {
+    "data": "faces",
+    "model": "model",
+    "occlusion": {"use": "rectangles", "coverage": [0.2, 0.5]},
+    "batch_size": 8,
+    "threads": 1,
+}
+
+
+class MortalFaces(TinyFaces):
+    """800 faces, two of them rubbish. Whoever reads ``deadly`` first is killed; ``mark`` tells that it was so."""
+
+    def __init__(self, mark: Path | None = None, *, always: bool = False) -> None:
+        super().__init__(40, 20)
+        self.mark, self.always = mark, always
+
+    def read(self, rows: Sequence[int]) -> list[bytes | np.ndarray]:
+        if self.mark is not None and 400 in rows and (self.always or not self.mark.exists()):
+            self.mark.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [b"rubbish" if row in (3, 170) else np.array(self.images[row]) for row in rows]
+
+
+def engine_of(**options: Any) -> Engine:
+    block = EngineBlock.model_validate({"use": "ray", **options}, context={"registry": REGISTRY})
+    engine: Engine = BUILD.build(block)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Engine]:
+    engine = engine_of(actors=2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    url = str(tmp_path_factory.mktemp("model"))
+    block = BackboneBlock.model_validate("tiny", context={"registry": REGISTRY})
+    return Artefact("model", "model", url, save_model(url, BUILD.build(block), block))
+
+
+def embedding(url: Path, model: Artefact, faces: TinyFaces, **known: Any) -> FakeStepContext:
+    return FakeStepContext(
+        url,
+        OPTIONS,
+        EmbedConfig,
+        datasets={"faces": faces},
+        artefacts={"model": model},
+        registry=REGISTRY,
+        **known,
+    )
+
+
+def embed(url: Path, model: Artefact, faces: TinyFaces, **known: Any) -> FakeStepContext:
+    context = embedding(url, model, faces, **known)
+    EmbedStep().run(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, model: Artefact) -> Path:
+    """What one process makes of the faces."""
+    url = tmp_path_factory.mktemp("whole")
+    embed(url, model, MortalFaces())
+    return url
+
+
+def assert_same(left: Path, right: Path) -> None:
+    one, other = (Gallery.open(str(url)) for url in (left, right))
+    assert one.read_ids().to_pylist() == other.read_ids().to_pylist()
+    assert one.read_ids(column="subject").to_pylist() == other.read_ids(column="subject").to_pylist()
+    assert np.array_equal(one.read_vectors().view(np.uint16), other.read_vectors().view(np.uint16))
+    assert (left / "quarantine.jsonl").read_text() == (right / "quarantine.jsonl").read_text()
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path, ray, model, whole, capfd):
+    mark = tmp_path / "killed"
+    context = embed(tmp_path / "gallery", model, MortalFaces(mark), engine=ray)
+    assert int(mark.read_text()) != os.getpid()
+    assert Gallery.open(str(whole)).count == 798
+    assert_same(tmp_path / "gallery", whole)
+    assert context.bars[0].done == 798
+    assert "workers died and were started again, 1 in all" in context.notes
+    printed = capfd.readouterr()
+    assert "(raylet)" not in printed.out + printed.err
+
+
+def test_a_stopped_run_goes_on(tmp_path, ray, model, whole):
+    url = tmp_path / "gallery"
+    with pytest.raises(Interrupted):
+        embed(url, model, MortalFaces(), engine=ray, stop=stop_after(2))
+    kept = Gallery.open(str(url)).count
+    assert 0 < kept < 798
+    again = embed(url, model, MortalFaces(), engine=ray)
+    assert f"{kept} of 800 faces were embedded before; going on" in again.notes
+    assert again.bars[0].done == 798 - kept
+    ids = Gallery.open(str(url)).read_ids().to_pylist()
+    assert ids == Gallery.open(str(whole)).read_ids().to_pylist()
+
+
+def test_a_worker_that_dies_every_time_ends_the_run(tmp_path, ray, model):
+    engine = engine_of(actors=2, restarts=1)
+    with pytest.raises(OccframeError, match="a worker died, and after it all 1 in its place"):
+        embed(tmp_path / "gallery", model, MortalFaces(tmp_path / "killed", always=True), engine=engine)
+    # What came before is there: the run goes on behind it.
+    assert Gallery.open(str(tmp_path / "gallery")).count < 400
+
+
+def test_data_that_cannot_be_sent(tmp_path, ray, model):
+    faces = MortalFaces()
+    faces.lock = Lock()
+    with pytest.raises(OccframeError, match="what the workers need cannot be sent to them"):
+        embed(tmp_path / "gallery", model, faces, engine=ray)
+
+
+def test_more_actors_than_there_is_room_for(ray):
+    with pytest.raises(OccframeError, match="too few for 100 actors of 1 CPUs and 0 GPUs"):
+        engine_of(actors=100).workers  # noqa: B018
+    with pytest.raises(OccframeError, match=r"too few for 1 actors of 1 CPUs and 0\.5 GPUs"):
+        engine_of(gpus_per_actor=0.5).workers  # noqa: B018
