@@ -105,10 +105,11 @@ class Blot:
     """Blackens the left half."""
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> dict[str, Tensor]:
-        return {"width": torch.full((len(seeds),), batch.images.shape[3] // 2)}
+        return {"width": torch.full((len(seeds),), batch.images.shape[3] // 2, device=batch.images.device)}
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Occluded:
-        mask = (torch.arange(images.shape[3])[None] < params["width"][:, None]).float()
+        columns = torch.arange(images.shape[3], device=images.device)
+        mask = (columns < params["width"].to(images.device)[:, None]).float()
         mask = mask[:, None, None, :].expand(-1, 1, images.shape[2], -1)
         return Occluded(torch.where(mask > 0, torch.zeros_like(images), images), mask.contiguous())
 

@@ -29,8 +29,9 @@ class Hnsw:
         return int(self.index.ntotal)
 
     def _empty(self) -> Any:
-        factory = f"HNSW{self._config.links},SQfp16"
-        index = self._faiss.index_factory(self._dim, factory, self._faiss.METRIC_INNER_PRODUCT)
+        faiss = self._faiss
+        kind, metric = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        index = faiss.IndexHNSWSQ(self._dim, kind, self._config.links, metric)
         index.train(np.zeros((1, self._dim), np.float32))  # QT_fp16 learns nothing, and says so only when asked
         return index
 

@@ -61,14 +61,26 @@ class Ivf:
     def train(self, sample: np.ndarray, count: int, seed: int) -> None:
         """sample: array [n, D], rows drawn at random. count: how many rows are expected in all."""
         lists = min(self._config.lists or default_lists(count), len(sample))
-        kind = "RaBitQ" if self._coded else "SQfp16"
-        self.index = self._faiss.index_factory(self._dim, f"IVF{lists},{kind}", self._faiss.METRIC_INNER_PRODUCT)
+        self.index = self._untrained(lists)
         self.index.cp.seed = seed % 2**31
         self.index.cp.min_points_per_centroid = 1  # FAISS would print a warning; the planner says what is sensible
         if not self._coded:
             self.index.by_residual = False  # the codes are the float16 rows themselves, and scores are exact
         self.index.train(sample.astype(np.float32, copy=False))
         self._set_probes()
+
+    def _untrained(self, lists: int) -> Any:
+        # Not by FAISS's index_factory: it parses its text in a way that fails beside some builds of the C++ library.
+        faiss, metric = self._faiss, self._faiss.METRIC_INNER_PRODUCT
+        centres = faiss.IndexFlat(self._dim, metric)
+        if self._coded:
+            index = faiss.IndexIVFRaBitQ(centres, self._dim, lists, metric)
+        else:
+            kind = faiss.ScalarQuantizer.QT_fp16
+            index = faiss.IndexIVFScalarQuantizer(centres, self._dim, lists, kind, metric)
+        index.own_fields = True
+        centres.this.disown()  # the index frees them
+        return index
 
     def _set_probes(self) -> None:
         self.index.nprobe = min(self._config.probes or default_probes(self.index.nlist), self.index.nlist)

@@ -165,7 +165,8 @@ def generate_form_agrees(subject: Subject) -> None:
 @check(needs="gpu", cuda=True)
 def gpu_equals_cpu(subject: Subject) -> None:
     """On CUDA the images are those of the CPU, up to a quarter of a grey level of 255."""
-    network, images = _lively(subject), _inputs(32, 32)
+    # Without the black and the white one: an instance norm divides the rounding errors of a flat picture by themselves.
+    network, images = _lively(subject), _inputs(32, 32)[2:]
     moved = fresh_copy_of(subject, safetensors_bytes(network)).eval().cuda()
     one, two = _output(network, images).images, _output(moved, images.cuda()).images.cpu()
     require((one - two).abs().max() <= 2e-3, f"they differ by {difference(one, two)}")
