@@ -114,13 +114,13 @@ class Eyewear(Painted):
         # Severity makes half-dense lenses denser or clearer; black stays black.
         # Many dark lenses let skin shine through at the bottom, in their own colour.
         dark = (kind == _LENSES.index("dark")).float()
-        usual = torch.stack([usual[:, 0], usual[:, 1] - dark * _seldom(draws.unit()) * 0.3], dim=1)
+        usual = torch.stack([usual[:, 0], usual[:, 1] - dark * _seldom(draws.unit()) * 0.4], dim=1)
         stained = dark[:, None] * (tint * tint * 2.5 - 1) + 1
         more = (severity - 0.5) * 0.8
         density = usual + more[:, None] * usual * (1 - usual)
         depth = (depth + (more + draws.signed(0.5)) * depth * (1 - depth)).clamp(0, 0.99)
         deep = tint * (1 - depth[:, None])
-        glare = draws.row([(0.07,), (0.09,), (0.05,), (0.32,), (0.006,), (0.04,)], kind)[:, 0]
+        glare = draws.row([(0.07,), (0.09,), (0.05,), (0.32,), (0.003,), (0.04,)], kind)[:, 0]
         shown = draws.chance(draws.row([(0.35,), (0.4,), (0.5,), (1.0,), (0.6,), (0.8,)], kind)[:, 0])
         mirror = (kind == _LENSES.index("mirror")).float() * draws.between(0.06, 0.25)
         backs = draws.row([(0.0,), (0.25,), (0.6,), (0.0,), (1.0,), (1.0,)], kind)[:, 0]
@@ -135,16 +135,16 @@ class Eyewear(Painted):
             "mirror": mirror,
             "mirror_tint": draws.row(_MIRRORS, draws.whole(len(_MIRRORS))),
             # What dark lenses mirror: a sky or bright ground, things before it, and lamps.
-            "scene": backs * (_seldom(draws.unit()) * 0.2 + 0.002),
+            "scene": backs * (_seldom(draws.unit()) * 0.15 + 0.0015),
             "scene_tint": draws.row(_SCENES, draws.whole(len(_SCENES))),
             "upwards": draws.chance(0.6) * 2 - 1,
-            "busy": draws.between(0.5, 2.0),
-            "cheek": backs * (_seldom(draws.unit()) * 0.12 + 0.012),
+            "busy": draws.between(0.2, 1.6),
+            "cheek": backs * (_seldom(draws.unit()) * 0.12 + 0.01),
             "lamp": torch.stack(
                 [draws.signed(0.9), draws.between(-0.75, 0.2), draws.signed(0.3), draws.signed(1.0)], 1
             ),
             "lamp_size": torch.stack([draws.between(0.06, 0.4), draws.between(0.05, 0.2)], 1),
-            "lamp_light": backs * draws.chance(0.7) * draws.unit() * draws.between(0.1, 0.9),
+            "lamp_light": backs * draws.chance(0.8) * draws.unit() * draws.between(0.1, 1.2),
             # Positive: what is behind looks smaller, as through the lenses of the short-sighted.
             "bend": -strength,
         }
@@ -253,7 +253,7 @@ class Eyewear(Painted):
         if canvas.needs(params["scene"]):
             mirrored, cheek = self._mirrored(canvas, params, x * side, y, side)
             mirrored = mirrored * fade(edge, -0.1, 0.0)
-            through = through + (params["skin"] * params["skin"])[:, :, None, None] * (2.5 * cheek)[:, None]
+            through = through + (params["skin"] * params["skin"])[:, :, None, None] * (1.8 * cheek)[:, None]
             scene = params["light"][:, :, None, None] * canvas.toned(params["scene_tint"]) * 0.8
             through = through + (scene - through) * mirrored[:, None]
             clear = clear * (1 - mirrored) * (1 - cheek)
@@ -269,10 +269,10 @@ class Eyewear(Painted):
         the picture's right in both lenses, which see one scene."""
         bumps = canvas.texture("waves", x * 13 + 40, y * 9)
         # Things have outlines, and the nearest ones are smallest in a convex mirror.
-        things = (canvas.texture("clouds", x * 55 + side * 90, y * 48) * 3).clamp(-1, 1) * per_image(params["busy"])
+        things = (canvas.texture("clouds", x * 40 + side * 90, y * 36) * 2.5).clamp(-1, 1) * per_image(params["busy"])
         sky = smooth(0.35 + y * 0.7 * per_image(params["upwards"]) + bumps * 0.7 + things * 0.5)
         details = canvas.texture("waves", x * 100 + side * 70, y * 100) * per_image(params["busy"])
-        sky = (sky - 0.1 + things * 0.4 + details * 0.35).clamp(min=0)
+        sky = (sky - 0.1 + things * 0.4 + details * 0.5).clamp(min=0)
         at_x, at_y, apart, uneven = (per_image(value) for value in params["lamp"].unbind(1))
         wide, tall = (per_image(value) for value in params["lamp_size"].unbind(1))
         # Lenses lean against each other: what one shows in its middle the other one shows beside it, or not as bright.

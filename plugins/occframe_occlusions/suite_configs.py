@@ -75,7 +75,7 @@ class GlassesConfig(EyewearConfig):
 
 class SunglassesConfig(EyewearConfig):
     shapes: tuple[FrameShape, ...] = Field(
-        ("rectangle", "rectangle", "square", "square", "aviator", "aviator", "cat-eye", "round", "oval", "browline"),
+        ("rectangle", "square", "square", "aviator", "aviator", "aviator", "cat-eye", "round", "oval", "browline"),
         min_length=1,
         description="frame shapes; one named twice is twice as likely",
     )
