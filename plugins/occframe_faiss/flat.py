@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from occframe.gallery.matching import score_rows
 from occframe.machine import default_threads
 
 #: Rows widened at a time: 32 MiB at 512 dimensions.
@@ -26,8 +27,6 @@ _BATCH = 32
 _SLICE = 8_192
 #: Found beyond k and scored anew: so that which row comes last does not hang on how a product was rounded.
 _SPARE = 4
-#: Rows scored anew at a time.
-_RESCORED = 65_536
 
 
 class CpuFlat:
@@ -158,26 +157,6 @@ class CpuFlat:
         """A mapped index aborts the process when it is changed."""
         if self._reopen is not None:
             self.index, self._reopen = self._reopen(), None
-
-
-def score_rows(
-    queries: np.ndarray, rows: np.ndarray, reconstruct: Callable[[np.ndarray], np.ndarray], k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best k of ``rows`` by exact scores. rows: int64 [Q, n], -1 for none. Returns scores and rows [Q, k]."""
-    scores = np.empty(rows.shape, np.float32)
-    missing = rows < 0
-    any_missing = bool(missing.any())
-    step = max(1, _RESCORED // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        vectors = reconstruct((np.maximum(block, 0) if any_missing else block).ravel()).reshape(*block.shape, -1)
-        np.einsum("qd,qnd->qn", queries[start : start + step], vectors, out=scores[start : start + step])
-    if any_missing:
-        scores[missing] = -np.inf
-    if (scores[:, 1:] <= scores[:, :-1]).all():
-        return scores[:, :k], rows[:, :k]
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def best_of(found: Any, firsts: Any, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
 """Exact rows on GPUs, or beside them where they do not fit.
 
-The rows lie in tensors of exactly the size they need and are searched by FAISS's brute force (``bfKnn``): an index of
-FAISS's own would grow by copying itself. Where the rows of a gallery exceed the memory given to them they stay in the
-host's and pass through the GPU with every search, which is what ``knn_gpu`` with a memory limit does.
+The rows lie in tensors of exactly the size they need and are searched by FAISS's brute force (``bfKnn``), a few queries
+by ``few_queries``: an index of FAISS's own would grow by copying itself. Where the rows of a gallery exceed the memory
+given to them they stay in the host's and pass through the GPU with every search, which is what ``knn_gpu`` with a
+memory limit does.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occframe.gallery.matching import score_rows
 from occframe_faiss.configs import FaissConfig
-from occframe_faiss.flat import CpuFlat, best_of, score_rows
+from occframe_faiss.few_queries import FEW, best_rows, reads_once
+from occframe_faiss.flat import CpuFlat, best_of
 
 _GIB = 2**30
 #: Rows that pass through the host at a time: 128 MiB at 512 dimensions in float32.
@@ -139,10 +142,13 @@ class GpuRows:
     def _search_slab(self, slab: _Slab, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         rows = slab.rows[: slab.filled]
         wanted = min(k + _SPARE, slab.filled, self.most_hits or slab.filled)
-        asked = queries.astype(np.float16) if self._half else queries
-        if rows.is_cuda:
-            torch.cuda.synchronize(slab.gpu)  # FAISS works in a stream of its own
-        at = brute_force(self._faiss, self._resources[slab.gpu], slab.gpu, asked, rows, wanted)
+        if len(queries) <= FEW and reads_once(rows):
+            at = best_rows(rows, queries, wanted)
+        else:
+            asked = queries.astype(np.float16) if self._half else queries
+            if rows.is_cuda:
+                torch.cuda.synchronize(slab.gpu)  # FAISS works in a stream of its own
+            at = brute_force(self._faiss, self._resources[slab.gpu], slab.gpu, asked, rows, wanted)
 
         def exact(numbers: np.ndarray) -> np.ndarray:
             picked: np.ndarray = rows[torch.from_numpy(numbers).to(rows.device)].float().cpu().numpy()

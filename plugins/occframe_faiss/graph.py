@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from occframe.gallery.matching import score_rows
 from occframe_faiss.configs import FaissConfig
-from occframe_faiss.flat import score_rows
 
 _BLOCK = 65_536
 

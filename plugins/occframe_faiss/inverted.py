@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from occframe.errors import OccframeError
+from occframe.gallery.matching import score_rows
 from occframe_faiss.configs import FaissConfig
-from occframe_faiss.flat import score_rows
 
 #: k-means sees this many rows a centroid; more changes the recall by less than a training with another seed does.
 TRAINING_ROWS = 64
