@@ -19,6 +19,8 @@ from occframe.types import Dataset, FaceBatch, OcclusionGenerator
 
 # In a mirror left and right change places: eyes, nose, corners of the mouth.
 _MIRRORED = [1, 0, 2, 4, 3]
+# Between the seeds of one picture's visits: any large odd number.
+_ANOTHER = 0x2545F4914F6CDD1D
 # Of red, green and blue in grey, in 2^-15: OpenCV's whole numbers, so that a picture is the same on every device.
 _GREY = (9798, 19235, 3735)
 
@@ -59,17 +61,19 @@ class Augmentation:
         self._probability = occlusion_probability
         self._keep_clean = keep_clean
 
-    def draw(self, epoch: int, rows: np.ndarray) -> Draws:
-        """For pictures of ``rows`` (int64 [B]) of the data set: on the CPU."""
+    def draw(self, epoch: int, rows: np.ndarray, visits: np.ndarray) -> Draws:
+        """For pictures of ``rows`` of the data set, visited ``visits`` times before in this epoch: int64 [B] each. On
+        the CPU."""
+        seeds = self._id_seeds[rows] + visits * _ANOTHER
         occluded = np.arange(len(rows) if self._occlusion is not None else 0)
         # A draw of its own: were it one of the generator's, only some of its occlusions would ever be seen.
         if len(occluded) and self._probability < 1:
-            occluded = np.flatnonzero(self._uniform("occluded", epoch, rows) < self._probability)
-        seeds = mix(derive_seed(self._seed, "occlusion"), epoch, self._id_seeds[rows[occluded]])
+            occluded = np.flatnonzero(self._uniform("occluded", epoch, seeds) < self._probability)
         mirrored, grey = (
-            np.flatnonzero(self._uniform(purpose, epoch, rows) < share) if share else np.arange(0)
+            np.flatnonzero(self._uniform(purpose, epoch, seeds) < share) if share else np.arange(0)
             for purpose, share in (("flip", 0.5 * self._flip), ("grey", self._grey))
         )
+        seeds = mix(derive_seed(self._seed, "occlusion"), epoch, seeds[occluded])
         return Draws(*map(torch.from_numpy, (mirrored, occluded, seeds, grey)))
 
     def __call__(self, batch: FaceBatch, draws: Draws) -> FaceBatch:
@@ -86,10 +90,10 @@ class Augmentation:
                 _turn_grey(batch.clean, draws.grey)
         return batch
 
-    def _uniform(self, purpose: str, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """One number in [0, 1) a row, float32."""
-        seeds = torch.from_numpy(mix(derive_seed(self._seed, purpose), epoch, self._id_seeds[rows]))
-        drawn: np.ndarray = uniform(seeds, 0, 1)[:, 0].numpy()
+    def _uniform(self, purpose: str, epoch: int, seeds: np.ndarray) -> np.ndarray:
+        """One number in [0, 1) a seed, float32."""
+        mixed = torch.from_numpy(mix(derive_seed(self._seed, purpose), epoch, seeds))
+        drawn: np.ndarray = uniform(mixed, 0, 1)[:, 0].numpy()
         return drawn
 
     @cached_property

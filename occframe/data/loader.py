@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Literal
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from occframe.data.augmentation import Augmentation, Draws
+from occframe.data.balance import balanced_rows
 from occframe.data.decoding import decode
 from occframe.data.fitting import fit, fit_points
 from occframe.data.headers import BadImage
@@ -38,6 +39,8 @@ class FaceLoader:
     What cannot be read leaves its batch and goes to ``quarantine``; a batch of which nothing is left is passed over.
 
     threads: that decode and occlude. shuffle: within blocks of the data set where it has any, see ``order.py``.
+    images_per_identity: instead of every image once an epoch, so many of a person in a batch, and all people equally
+    often, in as many whole batches; shuffled in any case.
     flip: mirror half of the images, before they are occluded. grey: share of the images that lose their colours, after
     they were occluded, drawn per image. occlusion_probability: share of the images that
     ``occlusion`` is applied to, drawn per image. keep_clean: give the images before occlusion as well.
@@ -59,6 +62,7 @@ class FaceLoader:
         threads: int,
         seed: int,
         shuffle: bool = False,
+        images_per_identity: int | None = None,
         flip: bool = False,
         grey: float = 0.0,
         occlusion: OcclusionGenerator | None = None,
@@ -78,6 +82,7 @@ class FaceLoader:
         self.threads = threads
         self.seed = seed
         self.shuffle = shuffle
+        self.images_per_identity = images_per_identity
         self.drop_last = drop_last
         self.quarantine = quarantine if quarantine is not None else Quarantine()
         self.share = share
@@ -104,10 +109,20 @@ class FaceLoader:
                 f"the data set {fewer}", remedy="check its path and its splits, or lower the batch size"
             )
 
+        if images_per_identity is not None:
+            counts = np.unique(self._identities, return_counts=True)[1]
+            most = int(np.minimum(counts, images_per_identity).sum())
+            if most < batch_size:
+                raise OccframeError(
+                    f"{len(counts)} identities with {images_per_identity} images each at most fill no batch of "
+                    f"{batch_size}: they have {most}",
+                    remedy="lower batch_size, or raise images_per_identity",
+                )
+
     @property
     def batches_per_epoch(self) -> int:
         whole, rest = divmod(len(self.dataset.ids), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return whole + (rest > 0 and not self.drop_last and self.images_per_identity is None)
 
     def epoch(self, number: int, start_batch: int = 0) -> Iterator[FaceBatch]:
         """The batches of one epoch from ``start_batch`` on. Threads end with it, also where it is left early.
@@ -117,11 +132,12 @@ class FaceLoader:
         return prepared(self._from_threads(number, start_batch), self._finished, self.device)
 
     def _from_threads(self, number: int, start_batch: int) -> Generator[tuple[FaceBatch, Draws | None], None, None]:
-        order = self._order(number)
+        order, visits = self._order(number)
         part = self.batch_size // self.share[1]
         first = self.share[0] * part
         starts = range(start_batch * self.batch_size, self.batches_per_epoch * self.batch_size, self.batch_size)
-        jobs = (partial(self._batch, number, order[start + first : start + first + part]) for start in starts)
+        parts = (slice(start + first, start + first + part) for start in starts)
+        jobs = (partial(self._batch, number, order[rows], visits[rows]) for rows in parts)
         waiting: deque[Future[tuple[FaceBatch, Draws | None] | None]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="faces") as pool:
             try:
@@ -136,19 +152,37 @@ class FaceLoader:
                 for future in waiting:
                     future.cancel()
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(len(self.dataset.ids))
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of an epoch, batch after batch, and how often each was visited before in it."""
+        once = np.zeros(len(self.dataset.ids), np.int64)
+        if not self.shuffle and self.images_per_identity is None:
+            return np.arange(len(once)), once
         # Half of what it keeps: batches of the last blocks are still being made when the next ones begin.
         window = max(1, (getattr(self.dataset, "cached_blocks", None) or 2 * _WINDOW) // 2)
-        return shuffled_rows(self.dataset.blocks, window, derive_seed(self.seed, "shuffle"), epoch)
+        seed = derive_seed(self.seed, "shuffle")
+        if self.images_per_identity is None:
+            return shuffled_rows(self.dataset.blocks, window, seed, epoch), once
+        return balanced_rows(
+            self.dataset.blocks,
+            window,
+            self._identities,
+            batches=self.batches_per_epoch,
+            batch_size=self.batch_size,
+            images=self.images_per_identity,
+            seed=seed,
+            epoch=epoch,
+        )
 
-    def _batch(self, epoch: int, rows: np.ndarray) -> tuple[FaceBatch, Draws | None] | None:
+    @cached_property
+    def _identities(self) -> np.ndarray:
+        return _labels(self.dataset.subjects, list(dict.fromkeys(self.dataset.subjects)))
+
+    def _batch(self, epoch: int, rows: np.ndarray, visits: np.ndarray) -> tuple[FaceBatch, Draws | None] | None:
         """In a thread: a batch with what is left to be done with it on the device; None where nothing can be read."""
         pictures, kept, sizes = self._read(rows)
         if self.share[1] > 1 and len(kept) < len(rows):
             pictures, kept, sizes = self._filled(pictures, kept, sizes, len(rows))
-        rows = rows[kept]
+        rows, visits = rows[kept], visits[kept]
         if not len(rows):
             return None
         batch = FaceBatch(
@@ -157,7 +191,7 @@ class FaceLoader:
             identities=None if self._labels is None else torch.from_numpy(self._labels[rows]),
             landmarks=self._landmarks(rows, sizes),
         )
-        draws = self._augmentation.draw(epoch, rows)
+        draws = self._augmentation.draw(epoch, rows, visits)
         here = self.augment_on == "workers"
         if here:
             batch = self._augmentation(batch, draws)

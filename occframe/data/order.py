@@ -14,10 +14,15 @@ def shuffled_rows(blocks: Sequence[range], window: int, seed: int, epoch: int) -
 
     Blocks are shuffled, then the rows within each run of ``window`` blocks: no more of them are in use at a time.
     """
+    windows = windows_of(blocks, window, seed, epoch)
+    return np.concatenate([_shuffle(rows, derive_seed(seed, "rows"), epoch) for rows in windows])
+
+
+def windows_of(blocks: Sequence[range], window: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The rows of each ``window`` blocks, which are shuffled before."""
     order = _shuffle(np.arange(len(blocks)), derive_seed(seed, "blocks"), epoch)
     windows = [order[start : start + window] for start in range(0, len(blocks), window)]
-    together = (np.concatenate([np.arange(blocks[at].start, blocks[at].stop) for at in chosen]) for chosen in windows)
-    return np.concatenate([_shuffle(rows, derive_seed(seed, "rows"), epoch) for rows in together])
+    return [np.concatenate([np.arange(blocks[at].start, blocks[at].stop) for at in chosen]) for chosen in windows]
 
 
 def _shuffle(numbers: np.ndarray, seed: int, epoch: int) -> np.ndarray:

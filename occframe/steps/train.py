@@ -54,6 +54,12 @@ class TrainConfig(StepConfig):
     )
     epochs: int = Field(20, ge=1, description="passes over the data")
     batch_size: int = Field(128, ge=2, description="images a step")
+    images_per_identity: int | None = Field(
+        None,
+        ge=1,
+        description="so many of a person in a batch, and all people equally often, however many images they have; "
+        "none: every image once an epoch",
+    )
     optimiser: OptimiserConfig = Field(Sgd(), description="how weights follow gradients")
     parts: dict[str, Part] = Field(
         {},
@@ -209,6 +215,7 @@ def _assemble(
         threads=config.threads or max(1, default_threads() // together.count),
         seed=context.seed,
         shuffle=True,
+        images_per_identity=config.images_per_identity,
         flip=config.flip,
         grey=config.grey_probability,
         occlusion=occlusion,

@@ -185,6 +185,15 @@ steps:
     assert "profile of 4 steps" in done.stderr
 
 
+def test_balanced_batches_resume_exactly(tmp_path) -> None:
+    options = {"images_per_identity": 2, "epochs": 3, "occlusion": "blot"}
+    train(tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "halves", stop=stop_after(6), **options)
+    train(tmp_path / "halves", **options)
+    assert_same_training(tmp_path / "halves", tmp_path / "whole")
+
+
 def test_bundled_components_train_and_resume_exactly(tmp_path) -> None:
     options = {
         "backbone": {"use": "mobilefacenet", "embedding_dim": 64},
