@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from occframe.bench.faces import Cells, faces_of, hardest
 from occframe.bench.results import cells
 from occframe.bench.speed import speed_table
 from occframe.evaluation.figures import sentence, title
 from occframe.evaluation.report import content
 from occframe.evaluation.report.charts import Chart, colours_of
+from occframe.evaluation.report.mistakes import mistake_groups
 from occframe.evaluation.report.page import Fold, Report, Table, render
 from occframe.steps.sweep import point_name
 from occframe.types import Curve, ProtocolResult
 from occframe.yamlfile import dump_yaml
 
-#: By trial, condition and system.
-_Cells = Mapping[str, Mapping[str, Mapping[str, ProtocolResult]]]
+if TYPE_CHECKING:
+    from occframe.plugins import PluginRegistry
+
+#: Of a page: pictures take what its figures and charts leave.
+MOST_BYTES = 3_000_000
 
 
-def suite_report(result: Mapping[str, Any], heading: str = "", speed: Sequence[Path] = ()) -> str:
-    """The page. speed: results of ``benchmarks/perf``, shown besides.
+def suite_report(
+    result: Mapping[str, Any], heading: str = "", speed: Sequence[Path] = (), registry: PluginRegistry | None = None
+) -> tuple[str, list[str]]:
+    """The page, and what is to be said of it. speed: results of ``benchmarks/perf``, shown besides. registry: to read
+    faces with, which the page then shows.
 
     Raises OccframeError: the cells of the suite are not on this machine, or a file of ``speed`` is no such result.
     """
@@ -42,22 +51,27 @@ def suite_report(result: Mapping[str, Any], heading: str = "", speed: Sequence[P
     environment = [(key, str(value)) for part in ("versions", "machine") for key, value in result[part].items()]
     environment += [(f"digest of {name}", digest) for name, digest in result.get("inputs", {}).items()]
     sweeps = _sweeps(result)
-    return render(
-        Report(
-            title=heading or f"Benchmark {result['suite']}",
-            facts=[(name, str(value)) for name, value in facts.items()],
-            lines=systems,
-            cards=[],
-            tables=[*_headlines(found, sweeps), *map(speed_table, speed)],
-            charts=list(_sweep_charts(found, sweeps, colours)),
-            sheets=[],
-            mistakes=[],
-            notes=[],
-            configuration=dump_yaml(result["configuration"]),
-            environment=environment,
-            folds=list(_details(found, sweeps, colours)),
-        )
+    worst = hardest(found)
+    page = Report(
+        title=heading or f"Benchmark {result['suite']}",
+        facts=[(name, str(value)) for name, value in facts.items()],
+        lines=systems,
+        cards=[],
+        tables=[*_headlines(found, sweeps), *map(speed_table, speed)],
+        charts=list(_sweep_charts(found, sweeps, colours)),
+        sheets=[],
+        mistakes=mistake_groups(worst, {}),
+        notes=[],
+        configuration=dump_yaml(result["configuration"]),
+        environment=environment,
+        folds=list(_details(found, sweeps, colours)),
     )
+    written = render(page)
+    if registry is None:
+        return written, []
+    faces, problems = faces_of(result, worst, registry, MOST_BYTES - len(written))
+    notes = [f"Pictures are left out: {problem}." for problem in problems]
+    return render(replace(page, mistakes=mistake_groups(worst, faces), notes=notes)), notes
 
 
 def _sweeps(result: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, float]]]:
@@ -68,7 +82,7 @@ def _sweeps(result: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, float]]
     }
 
 
-def _headlines(found: _Cells, sweeps: Mapping[str, tuple[str, Mapping[str, float]]]) -> Iterator[Table]:
+def _headlines(found: Cells, sweeps: Mapping[str, tuple[str, Mapping[str, float]]]) -> Iterator[Table]:
     """The first two figures of each trial under its conditions, and the first along each sweep."""
     swept = {condition for _, points in sweeps.values() for condition in points}
     note = "Bold: the best of a column. In brackets: confidence intervals, bootstrapped over people."
@@ -88,7 +102,7 @@ def _headlines(found: _Cells, sweeps: Mapping[str, tuple[str, Mapping[str, float
 
 
 def _sweep_charts(
-    found: _Cells, sweeps: Mapping[str, tuple[str, Mapping[str, float]]], colours: Mapping[str, str]
+    found: Cells, sweeps: Mapping[str, tuple[str, Mapping[str, float]]], colours: Mapping[str, str]
 ) -> Iterator[Chart]:
     """One chart a trial, sweep and figure: how it falls for each system."""
     for trial, by_condition in found.items():
@@ -121,7 +135,7 @@ def _sweep_charts(
 
 
 def _details(
-    found: _Cells, sweeps: Mapping[str, tuple[str, Mapping[str, float]]], colours: Mapping[str, str]
+    found: Cells, sweeps: Mapping[str, tuple[str, Mapping[str, float]]], colours: Mapping[str, str]
 ) -> Iterator[Fold]:
     """All figures and curves of one trial under one condition; points of sweeps have their own charts."""
     swept = {condition for _, points in sweeps.values() for condition in points}

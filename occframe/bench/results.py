@@ -104,13 +104,14 @@ def cells(
     for row in result["rows"]:
         if system is not None and row["system"] != system:
             continue
-        url = _evaluation_of(result, row)
+        url = evaluation_url(result, row)
         if url not in read:
             read[url] = evaluated(url, trials=trials)
         yield row, read[url][row["condition"]]
 
 
-def _evaluation_of(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def evaluation_url(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The directory of the step that a row is of. Raises OccframeError where it is not at hand."""
     url = join(result["configuration"]["run_dir"], row.get("step") or evaluation_step(row["system"], row["trial"]))
     if not exists(url):
         raise OccframeError(

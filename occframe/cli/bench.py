@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from occframe.cli.common import inline_option, json_option, read_with_plugins, strict_option
+from occframe.cli.common import discover, inline_option, json_option, read_with_plugins, strict_option
 from occframe.errors import OccframeError
 
 if TYPE_CHECKING:
@@ -190,12 +190,19 @@ def compare(first: str, second: str, as_json: bool) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Show these speeds as well: a result of benchmarks/perf (perf-*.json). May be given several times.",
 )
-def report(result: Path, out: Path, title: str, speed: tuple[Path, ...]) -> None:
-    """One HTML page of RESULT: systems side by side, with curves. Needs the suite's run_dir at hand, and no network."""
+@click.option(
+    "--faces/--no-faces", default=True, show_default=True, help="With the faces that each system got most wrong."
+)
+@inline_option
+def report(result: Path, out: Path, title: str, speed: tuple[Path, ...], faces: bool, inline: tuple[Path, ...]) -> None:
+    """One HTML page of RESULT: systems side by side, curves, the worst mistakes with their faces. Needs the suite's
+    run_dir at hand, for faces its data as well, and no network."""
     from occframe.bench.report import suite_report
     from occframe.bench.results import read_result
 
-    page = suite_report(read_result(result), title, speed)
+    page, notes = suite_report(read_result(result), title, speed, discover(inline, False) if faces else None)
+    for note in notes:
+        click.echo(note, err=True)
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -141,12 +141,14 @@ class OpenSet:
     def _mistakes(
         self, reference: EmbeddingTable, probe: EmbeddingTable, trial: _Trial, points: dict[float, OperatingPoint]
     ) -> list[Mistake]:
-        """At the strictest threshold: known people missed, lowest first, and strangers let in, highest first."""
+        """At the strictest threshold: known people missed, whose own references score lowest first, and strangers let
+        in, highest first."""
         if not points:
             return []
         threshold = points[min(points)].threshold
-        ranking, found = trial.ranking, trial.found_scores()
-        missed = trial.known[np.argsort(found, kind="stable")][: self.config.mistakes]
+        ranking = trial.ranking
+        missed = trial.known[trial.found_scores() < threshold]
+        missed = missed[np.argsort(ranking.mate_scores[missed], kind="stable")][: self.config.mistakes]
         alarms = trial.unknown[np.argsort(-ranking.best_scores[trial.unknown], kind="stable")][: self.config.mistakes]
 
         def named(kind: str, row: int, hit: int, score: float) -> Mistake:
@@ -156,7 +158,6 @@ class OpenSet:
             *(
                 named("false reject", row, int(ranking.mate_rows[row]), float(ranking.mate_scores[row]))
                 for row in missed.tolist()
-                if ranking.ranks[row] > self.config.rank or ranking.mate_scores[row] < threshold
             ),
             *(
                 named("false accept", row, int(ranking.best_rows[row]), float(ranking.best_scores[row]))

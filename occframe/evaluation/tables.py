@@ -10,6 +10,9 @@ import numpy as np
 from occframe.errors import OccframeError
 from occframe.types import EmbeddingTable
 
+#: Before the names of faces and people that are enrolled as distractors.
+DISTRACTOR = "distractor/"
+
 
 class PairSpace:
     """The pairs of a reference and a probe table, numbered by row.
@@ -83,10 +86,9 @@ class PairSpace:
 def with_distractors(reference: EmbeddingTable, distractors: EmbeddingTable) -> EmbeddingTable:
     """The references and, behind them, faces of people whom no probe shows. Their names are set apart, as those of
     another data set may mean somebody else; a column that only one of them has is left out."""
-    apart = "distractor/"
     return EmbeddingTable(
-        [*reference.ids, *(apart + name for name in distractors.ids)],
-        [*reference.subjects, *(apart + name for name in distractors.subjects)],
+        [*reference.ids, *(DISTRACTOR + name for name in distractors.ids)],
+        [*reference.subjects, *(DISTRACTOR + name for name in distractors.subjects)],
         np.concatenate([reference.vectors, distractors.vectors]),
         {
             name: np.concatenate([values, distractors.columns[name]])

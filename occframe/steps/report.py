@@ -17,10 +17,11 @@ from occframe.storage import exists, join, local_path, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from occframe.evaluation.report.charts import Chart
+    from occframe.evaluation.report.mistakes import Face
     from occframe.evaluation.report.page import ContactSheet
     from occframe.evaluation.report.pictures import Picture
     from occframe.evaluation.results import Evaluation
-    from occframe.types import FaceBatch
+    from occframe.types import Mistake
 
 
 class ReportConfig(StepConfig):
@@ -38,9 +39,10 @@ class ReportStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.evaluation.report import content
         from occframe.evaluation.report.charts import colours_of
-        from occframe.evaluation.report.mistakes import mistake_groups
+        from occframe.evaluation.report.mistakes import mistake_groups, shown_mistakes
         from occframe.evaluation.report.page import Report, render
         from occframe.evaluation.results import load_evaluation
+        from occframe.steps.mistake_pictures import mistake_pictures
 
         config: ReportConfig = context.config
         evaluation = load_evaluation(context.artefact(config.evaluation).url, trials=False)
@@ -49,13 +51,20 @@ class ReportStep:
         lines = list(dict.fromkeys([*content.main_conditions(evaluation), *evaluation.probes]))
         notes: list[str] = []
         sheets: list[ContactSheet] = []
-        pictures: Mapping[tuple[str | None, str], Picture] = {}
+        mistakes = {(protocol, name): result for protocol, of in results.items() for name, result in of.items()}
+        pictures: Mapping[Face, Picture] = {}
         if config.faces:
+            problems: list[str] = []
             try:
                 sheets = list(_contact_sheets(context, evaluation, config.samples))
-                pictures = _mistake_pictures(context, evaluation)
             except OccframeError as error:
-                notes.append(f"Pictures are left out: {error.message}.")
+                problems.append(error.message)
+            wanted: dict[str, list[Mistake]] = defaultdict(list)
+            for _, condition, _, items in shown_mistakes(mistakes):
+                wanted[condition] += items
+            pictures, further = mistake_pictures(context, evaluation, wanted)
+            for problem in dict.fromkeys([*problems, *further]):
+                notes.append(f"Pictures are left out: {problem}.")
                 context.note(notes[-1])
         report = Report(
             title=config.title or str(context.run_info.get("name", "Evaluation")),
@@ -69,7 +78,7 @@ class ReportStep:
                 *_loss_charts([context.artefact(name) for name in (*config.models, *config.generators)]),
             ],
             sheets=sheets,
-            mistakes=mistake_groups(results, lambda condition, name: pictures.get((condition, name))),
+            mistakes=mistake_groups(mistakes, dict.fromkeys(results, pictures)),
             notes=notes,
             configuration=_yaml(context.run_info.get("config")),
             environment=list(_environment(context.run_info)),
@@ -83,6 +92,7 @@ def _contact_sheets(context: StepContext, evaluation: Evaluation, count: int) ->
     from occframe.evaluation.report.page import ContactSheet
     from occframe.evaluation.report.pictures import occluded_samples
     from occframe.gallery import Gallery
+    from occframe.steps.mistake_pictures import replay
 
     points = [condition for sweep in evaluation.sweeps for _, condition in sweep.points]
     for condition, artefact in evaluation.probes.items():
@@ -92,36 +102,9 @@ def _contact_sheets(context: StepContext, evaluation: Evaluation, count: int) ->
             continue
         ids = [name for batch in Gallery.open(artefact.url).iter_batches() for name in batch.ids]
         chosen = [ids[place * len(ids) // shown] for place in range(shown)] if len(ids) > shown else ids
-        samples = occluded_samples(chosen, _replay(context, artefact, chosen))
+        samples = occluded_samples(chosen, replay(context, artefact, chosen))
         caption = f"{len(chosen)} of {len(ids):,} probes, evenly spaced: before, and as the model was given them."
         yield ContactSheet(condition, caption, samples)
-
-
-def _mistake_pictures(context: StepContext, evaluation: Evaluation) -> dict[tuple[str | None, str], Picture]:
-    """By (condition, id); the condition of references is None."""
-    from occframe.evaluation.report.content import main_results
-    from occframe.evaluation.report.mistakes import shown_mistakes
-    from occframe.evaluation.report.pictures import pictures
-
-    wanted: dict[str | None, dict[str, None]] = defaultdict(dict)
-    for _, under, _, mistakes in shown_mistakes(main_results(evaluation)):
-        wanted[None] |= dict.fromkeys(mistake.reference_id for mistake in mistakes)
-        wanted[under] |= dict.fromkeys(mistake.probe_id for mistake in mistakes)
-    found: dict[tuple[str | None, str], Picture] = {}
-    for condition, names in wanted.items():
-        artefact = evaluation.reference if condition is None else evaluation.probes[condition]
-        ids = list(names)
-        for picture in pictures(ids, _replay(context, artefact, ids).images):
-            found[condition, picture.id] = picture
-    return found
-
-
-def _replay(context: StepContext, artefact: Artefact, ids: Sequence[str]) -> FaceBatch:
-    from occframe.steps.replay import replay_faces
-
-    if "data" not in artefact.meta:
-        raise OccframeError(f"`{artefact.name}` does not say which pictures it was made of")
-    return replay_faces(context, artefact, ids)
 
 
 def _loss_charts(models: Sequence[Artefact]) -> list[Chart]:

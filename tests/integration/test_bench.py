@@ -12,11 +12,14 @@ from click.testing import CliRunner
 
 from occframe import OccframeError
 from occframe.bench import inputs as bench_inputs
+from occframe.bench.faces import faces_of, hardest
+from occframe.bench.results import cells
 from occframe.cli import cli
 from occframe.component import BackboneBlock
 from occframe.data import FaceParquetWriter
 from occframe.gallery import Gallery, GalleryWriter
 from occframe.models import save_model
+from occframe.plugins import PluginRegistry
 from occframe.standalone import parse_block, standalone_context
 from occframe_datasets.synthetic import SyntheticFaces
 
@@ -36,6 +39,7 @@ trials:
     data: faces
     protocol: {{use: verification, fars: [0.1], draw: {{genuine: 40, impostor: 200}}, rounds: 50}}
 """
+FACE = 'src="data:image/jpeg;base64,'
 
 
 def run(*arguments):
@@ -243,9 +247,47 @@ def test_the_page(folder, tmp_path):
     assert "Benchmark small" in page
     assert "over coverage, boxes, pairs" in page
     assert "default-src 'none'" in page
-    assert len(page) < 3 << 20
+    assert len(page) < 3_000_000
+    assert page.count("Rejected, though the same person (pairs, ") == 2
+    shown = page.count(FACE)
+    assert shown > 0
+    assert shown % 2 == 0
+    run("bench", "report", folder / "run", "-o", tmp_path / "report.html", "--no-faces")
+    page = (tmp_path / "report.html").read_text()
+    assert "Rejected, though the same person (pairs, " in page
+    assert FACE not in page
     with pytest.raises(OccframeError, match="is no result of a benchmark of speed"):
         run("bench", "report", folder / "run", "-o", tmp_path / "x.html", "--speed", folder / "suite.yaml")
+
+
+def test_faces_of_data_that_was_moved_or_changed(folder, result, tmp_path):
+    """The same pictures written anew are the same data; others are not shown in their place."""
+    write_faces(folder)
+    run("bench", "report", folder / "run", "-o", tmp_path / "same.html")
+    assert FACE in (tmp_path / "same.html").read_text()
+    try:
+        write_faces(folder, seed=1)
+        said = run("bench", "report", folder / "run", "-o", tmp_path / "other.html")
+        assert "Pictures are left out: `faces` is not the data that" in said
+        assert FACE not in (tmp_path / "other.html").read_text()
+    finally:
+        write_faces(folder)
+
+
+def test_pictures_fill_the_page_and_no_more(folder, result):
+    found = {row["trial"]: {} for row in result["rows"]}
+    for row, of in cells(result):
+        found[row["trial"]].setdefault(row["condition"], {})[row["system"]] = of
+    worst = hardest(found)
+    assert {condition for _, condition in worst} == {"boxes-0_4"}
+    everything, problems = faces_of(result, worst, PluginRegistry.discover(), 1 << 20)
+    assert problems == []
+    assert set(everything) == {"pairs, network", "pairs, function"}
+    size = sum(len(picture.uri) for of in everything.values() for picture in of.values())
+    fewer, _ = faces_of(result, worst, PluginRegistry.discover(), size // 3)
+    assert all(of.items() < everything[name].items() for name, of in fewer.items())
+    assert all(fewer.values())
+    assert not any(faces_of(result, worst, PluginRegistry.discover(), -1)[0].values())
 
 
 @pytest.mark.parametrize(

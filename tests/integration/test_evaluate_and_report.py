@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from pydantic import ValidationError
 
 from occframe.component import BackboneBlock, BuildContext
 from occframe.errors import Interrupted, OccframeError
+from occframe.evaluation.report.pictures import pictures
 from occframe.evaluation.results import load_evaluation
 from occframe.gallery import Gallery, GalleryWriter, HitsWriter
 from occframe.models import save_model
 from occframe.step import Artefact, StepOutcome
 from occframe.steps.embed import EmbedConfig, EmbedStep
 from occframe.steps.evaluate import EvaluateConfig, EvaluateStep
+from occframe.steps.mistake_pictures import mistake_pictures
+from occframe.steps.replay import replay_faces
 from occframe.steps.report import ReportConfig, ReportStep
-from occframe.types import EmbeddingTable, Hits
+from occframe.types import EmbeddingTable, Hits, Mistake
 from tests.fakes import FakeStepContext
 from tests.tiny import TinyFaces, tiny_registry
 
@@ -333,6 +337,54 @@ def test_pictures_that_are_gone_are_no_reason_to_fail(
     assert "Pictures are left out: `faces` is not the data that `occluded` was made of" in page.text
     assert context.notes
     assert not page.of("img")
+
+
+def test_mistakes_among_a_gallery_of_a_condition_and_among_distractors(
+    tmp_path: Path, artefacts: dict[str, Artefact], faces: TinyFaces
+) -> None:
+    """Each face is shown as it was embedded: enrolled under the condition, or from the data of the distractors."""
+    strangers = TinyFaces(identities=2, each=2)  # who look like two of the others
+    strangers.ids[:] = [f"s-{name}" for name in strangers.ids]
+    data: dict[str, Any] = {"faces": faces, "strangers": strangers}
+    embedding = FakeStepContext(
+        tmp_path / "strangers",
+        {"data": "strangers", "model": "model", "precision": "fp32", "occlusion": "blot"},
+        EmbedConfig,
+        datasets=data,
+        artefacts=artefacts,
+        registry=REGISTRY,
+    )
+    meta = EmbedStep().run(embedding).outputs[""]
+    known = artefacts | {"strangers": Artefact("strangers", "embeddings", embedding.url, meta)}
+    context, _ = evaluate(
+        tmp_path / "evaluate",
+        known,
+        reference="occluded",
+        references={"occluded": "clean"},
+        distractors="strangers",
+        protocols=["identification"],
+    )
+    evaluation = load_evaluation(context.url)
+    among = [*evaluation.results["identification"]["occluded"].mistakes]
+    assert among
+    assert all(mistake.reference_id.startswith("distractor/s-") for mistake in among)
+    mistakes = [*among, Mistake("false reject", faces.ids[0], faces.ids[1], 0.5)]
+    reporting = FakeStepContext(
+        tmp_path, {"evaluation": "evaluate"}, ReportConfig, datasets=data, artefacts=known, registry=REGISTRY
+    )
+    found, problems = mistake_pictures(reporting, evaluation, {"occluded": mistakes})
+    assert problems == []
+    for mistake in mistakes:
+        shown = found["occluded", "reference", mistake.reference_id]
+        stranger = mistake in among
+        name = mistake.reference_id.removeprefix("distractor/") if stranger else mistake.reference_id
+        embedded = known["strangers" if stranger else "clean"]
+        assert [shown] == pictures([name], replay_faces(reporting, embedded, [name]).images)
+    known["strangers"] = Artefact("strangers", "embeddings", embedding.url, {})
+    without = replace(evaluation, distractors=known["strangers"])
+    fewer, problems = mistake_pictures(reporting, without, {"occluded": mistakes})
+    assert problems == ["`strangers` does not say which pictures it was made of"]
+    assert found.keys() - fewer.keys() == {("occluded", "reference", mistake.reference_id) for mistake in among}
 
 
 def test_an_evaluation_that_is_none(tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ def test_mistakes_are_what_the_threshold_lets_through() -> None:
     accepted = [mistake for mistake in result.mistakes if mistake.kind == "false accept"]
     assert [mistake.score for mistake in accepted] == sorted((mistake.score for mistake in accepted), reverse=True)
     assert len(accepted) == 3
+    rejected = [mistake.score for mistake in result.mistakes if mistake.kind == "false reject"]
+    assert rejected == sorted(rejected)
+    assert len(rejected) == 5
     for mistake in result.mistakes:
         same = subject[mistake.reference_id] == subject[mistake.probe_id]
         assert same == (mistake.kind == "false reject")

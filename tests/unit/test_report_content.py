@@ -76,11 +76,11 @@ def test_a_figure_that_one_condition_lacks_is_a_dash() -> None:
 
 
 def test_many_mistakes_do_not_fill_the_report() -> None:
-    many = of(**{f"condition-{n}": result(0.5, 0.5, mistakes=40) for n in range(20)})
-    groups = mistake_groups(many, lambda condition, name: None)
+    many = {("verification", f"condition-{n}"): result(0.5, 0.5, mistakes=40) for n in range(20)}
+    groups = mistake_groups(many, {})
     assert len(groups) == 20
     assert {len(group.pairs) for group in groups} == {3}
-    few = mistake_groups(of(clean=result(0.5, 0.5, mistakes=40)), lambda condition, name: None)
+    few = mistake_groups({("verification", "clean"): result(0.5, 0.5, mistakes=40)}, {})
     assert len(few[0].pairs) == 8
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from occframe.evaluation.figures import signed
 from occframe.evaluation.report.page import MistakeGroup, MistakePair
@@ -15,43 +16,46 @@ _EXPLANATIONS = {
     "false accept": ("Taken for one person, though two", "Different people's pictures with the highest scores."),
 }
 
-#: By protocol and condition.
-Results = Mapping[str, Mapping[str, ProtocolResult]]
-#: The picture of an id, as the reference (condition None) or as a probe under a condition; None where there is none.
-FindPicture = Callable[[str | None, str], Picture | None]
+#: By what the title of a group calls them, and condition.
+Results = Mapping[tuple[str, str], ProtocolResult]
+#: A face of a mistake: condition, which of the two, id.
+Face: TypeAlias = tuple[str, Literal["reference", "probe"], str]
+
+
+def faces_in(mistake: Mistake, condition: str) -> tuple[Face, Face]:
+    return (condition, "reference", mistake.reference_id), (condition, "probe", mistake.probe_id)
 
 
 def shown_mistakes(results: Results) -> Iterator[tuple[str, str, str, Sequence[Mistake]]]:
-    """(protocol, condition, kind, mistakes), worst first and as many as there is room for in the report."""
+    """(name, condition, kind, mistakes), worst first and as many as there is room for in the report."""
     groups = [
-        (protocol, condition, kind, [mistake for mistake in result.mistakes if mistake.kind == kind])
-        for protocol, of in results.items()
-        for condition, result in of.items()
+        (name, condition, kind, [mistake for mistake in result.mistakes if mistake.kind == kind])
+        for (name, condition), result in results.items()
         for kind in _EXPLANATIONS
     ]
     groups = [group for group in groups if group[3]]
     room = max(1, _MISTAKE_PAIRS // max(1, len(groups)))
-    for protocol, condition, kind, mistakes in groups:
-        yield protocol, condition, kind, mistakes[: min(8, room)]
+    for name, condition, kind, mistakes in groups:
+        yield name, condition, kind, mistakes[: min(8, room)]
 
 
-def mistake_groups(results: Results, find: FindPicture) -> list[MistakeGroup]:
+def mistake_groups(results: Results, pictures: Mapping[str, Mapping[Face, Picture]]) -> list[MistakeGroup]:
+    """pictures: by the names of ``results``."""
     return [
         MistakeGroup(
-            title=f"{_EXPLANATIONS[kind][0]} ({protocol}, {condition})",
-            explanation=_explanation(kind, results[protocol][condition]),
+            title=f"{_EXPLANATIONS[kind][0]} ({name}, {condition})",
+            explanation=_explanation(kind, results[name, condition]),
             pairs=[
                 MistakePair(
                     mistake.reference_id,
                     mistake.probe_id,
                     signed(f"{mistake.score:.3f}"),
-                    find(None, mistake.reference_id),
-                    find(condition, mistake.probe_id),
+                    *(pictures.get(name, {}).get(face) for face in faces_in(mistake, condition)),
                 )
                 for mistake in mistakes
             ],
         )
-        for protocol, condition, kind, mistakes in shown_mistakes(results)
+        for name, condition, kind, mistakes in shown_mistakes(results)
     ]
 
 
