@@ -17,8 +17,9 @@ Fusion = Literal["removed", "original", "max", "mean"]
 
 
 class Searchable(Protocol):
-    """A matcher, or a gallery's searcher."""
+    """A matcher, one in shares, or a gallery's searcher."""
 
+    def __len__(self) -> int: ...
     def search(self, queries: np.ndarray, k: int) -> Hits: ...
 
 

@@ -72,6 +72,37 @@ class IndexRecord(Config):
 
 
 @dataclass(frozen=True)
+class Share:
+    """Rows ``first`` to ``stop`` - 1 of what a gallery held, in the order of ``snapshot``."""
+
+    snapshot: Snapshot
+    first: int
+    stop: int
+
+    @classmethod
+    def whole(cls, gallery: Gallery) -> Share:
+        return cls(gallery.snapshot, 0, gallery.count)
+
+    def __len__(self) -> int:
+        return self.stop - self.first
+
+    def rows(self, gallery: Gallery) -> Iterator[tuple[pa.Array, np.ndarray]]:
+        """Ids (large_string) and vectors [n, D], a row group at a time."""
+        stop = 0
+        for part in self.snapshot.parts:
+            start, stop = stop, stop + part.count
+            if stop <= self.first or start >= self.stop:
+                continue
+            for ids, vectors in live_rows(gallery, [part]):
+                mine = slice(max(0, self.first - start), max(0, self.stop - start))
+                if len(vectors[mine]):
+                    yield ids[mine], vectors[mine]
+                start += len(vectors)
+                if start >= self.stop:
+                    return
+
+
+@dataclass(frozen=True)
 class Lag:
     """How far an index is behind its gallery. added, deleted: rows it lacks, and rows it must not find."""
 
@@ -144,10 +175,10 @@ def live_rows(gallery: Gallery, parts: Sequence[Part]) -> Iterator[tuple[pa.Arra
             first += len(vectors)
 
 
-def fill(gallery: Gallery, matcher: Matcher, parts: Sequence[Part], advance: Advance = lambda rows: None) -> None:
-    """Add the rows of ``parts`` to the matcher."""
+def fill(matcher: Matcher, rows: Iterator[tuple[pa.Array, np.ndarray]], advance: Advance = lambda rows: None) -> None:
+    """Add rows of a gallery to the matcher."""
     known: Callable[[pa.Array, np.ndarray], None] | None = getattr(matcher, "add_known", None)
-    for ids, vectors in prefetch(live_rows(gallery, parts)):
+    for ids, vectors in prefetch(rows):
         if known is not None:
             known(ids, vectors)
         else:
@@ -156,30 +187,37 @@ def fill(gallery: Gallery, matcher: Matcher, parts: Sequence[Part], advance: Adv
 
 
 def build_matcher(
-    gallery: Gallery, block: MatcherBlock, build: BuildContext, advance: Advance = lambda rows: None
+    gallery: Gallery,
+    block: MatcherBlock,
+    build: BuildContext,
+    advance: Advance = lambda rows: None,
+    *,
+    share: Share | None = None,
 ) -> Matcher:
-    """A matcher that holds the whole gallery, in the order of ``gallery.snapshot``; nothing is written.
+    """A matcher that holds the whole gallery, in the order of ``gallery.snapshot``, or a share; nothing is written.
 
-    One that is trained sees a sample drawn over all rows with ``build.seed``.
+    One that is trained sees a sample drawn over all its rows with ``build.seed``.
     """
     matcher: Matcher = build.build(block, embedding_dim=gallery.dim)
-    rows = gallery.open_rows()
+    share = share or Share.whole(gallery)
+    reader, first, count = gallery.open_rows(share.snapshot), share.first, len(share)
 
-    def sample(count: int) -> np.ndarray:
-        drawn = np.random.default_rng(build.seed).choice(gallery.count, min(count, gallery.count), replace=False)
-        return rows.take(np.sort(drawn))
+    def sample(wanted: int) -> np.ndarray:
+        drawn = np.random.default_rng(build.seed).choice(count, min(wanted, count), replace=False)
+        return reader.take(first + np.sort(drawn))
 
     if (prepare := getattr(matcher, "prepare", None)) is not None:
-        prepare(gallery.count, gallery.dim, sample)
-    fill(gallery, matcher, gallery.parts, advance)
-    rerank_from(matcher, gallery, gallery.snapshot)
+        prepare(count, gallery.dim, sample)
+    fill(matcher, share.rows(gallery), advance)
+    rerank_from(matcher, gallery, share)
     return matcher
 
 
-def rerank_from(matcher: Matcher, gallery: Gallery, snapshot: Snapshot) -> None:
+def rerank_from(matcher: Matcher, gallery: Gallery, share: Share) -> None:
     """Give a matcher that keeps less than the embeddings a way to the exact ones."""
     if (attach := getattr(matcher, "rerank_from", None)) is not None:
-        attach(gallery.open_rows(snapshot).take)
+        reader, first = gallery.open_rows(share.snapshot), share.first
+        attach(lambda rows: reader.take(first + rows))
 
 
 def build_index(
@@ -209,7 +247,7 @@ def extend_index(
     block, matcher = load_index(gallery, name, record, build)
     if len(changes.deleted):
         matcher.remove(ids_of_rows(gallery, record.details.snapshot, changes.deleted))
-    fill(gallery, matcher, changes.added, advance)
+    fill(matcher, live_rows(gallery, changes.added), advance)
     return publish_index(gallery, matcher, block, name=name, trained_on=record.details.trained_on)
 
 
@@ -227,7 +265,7 @@ def load_index(gallery: Gallery, name: str, record: IndexRecord, build: BuildCon
             remedy=f"`occframe gallery index {gallery.url} --rebuild`: its embeddings are all in the gallery",
         )
     matcher.load(join(gallery.url, INDEXES, name, record.folder))
-    rerank_from(matcher, gallery, record.details.snapshot)
+    rerank_from(matcher, gallery, Share(record.details.snapshot, 0, record.details.snapshot.count))
     return block, matcher
 
 
@@ -266,7 +304,7 @@ def publish_index(
         write_record(gallery.url, name, record)
     for other in _builds(home):
         if other != folder:
-            _remove_folder(join(home, other))
+            remove_folder(join(home, other))
     # Compacting removes indexes of what it rewrote, but cannot know of one that is being written.
     if Gallery.open(gallery.url).changes_since(gallery.snapshot) is None:
         drop_index(gallery.url, name)
@@ -283,7 +321,7 @@ def write_record(url: str, name: str, record: IndexRecord) -> None:
 
 def drop_index(url: str, name: str) -> None:
     """Remove an index and every file of it."""
-    _remove_folder(join(url, INDEXES, name))
+    remove_folder(join(url, INDEXES, name))
 
 
 def _builds(home: str) -> list[str]:
@@ -293,7 +331,7 @@ def _builds(home: str) -> list[str]:
     return [name for name in names if name.startswith("build-")]
 
 
-def _remove_folder(url: str) -> None:
+def remove_folder(url: str) -> None:
     fs, path = filesystem(url)
     with suppress(FileNotFoundError):
         fs.rm(path, recursive=True)

@@ -21,6 +21,8 @@ from occframe.types import Hits
 MOST_DELETED = 0.1
 #: Hits asked for beyond k, so that a few that do not count seldom make a second search necessary.
 _SPARE = 4
+#: Rows scored anew at a time.
+_RESCORED = 65_536
 
 _NONE = np.empty(0, np.int64)
 _NO_SCORES = np.empty((0, 0), np.float32)
@@ -195,6 +197,30 @@ def search_past(
         scores, items = search(queries[left], wanted)
         good = None
     return Found(found.scores, found.items, left)
+
+
+def score_rows(
+    queries: np.ndarray, rows: np.ndarray, reconstruct: Callable[[np.ndarray], np.ndarray], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best k of ``rows`` by exact scores, always computed in the same order of additions: a row has the same score
+    whichever way and in whichever company it was found.
+
+    rows: int64 [Q, n], -1 for none. reconstruct: rows int64 [m] -> array [m, D] float32. Returns both as [Q, k].
+    """
+    scores = np.empty(rows.shape, np.float32)
+    missing = rows < 0
+    any_missing = bool(missing.any())
+    step = max(1, _RESCORED // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        vectors = reconstruct((np.maximum(block, 0) if any_missing else block).ravel()).reshape(*block.shape, -1)
+        np.einsum("qd,qnd->qn", queries[start : start + step], vectors, out=scores[start : start + step])
+    if any_missing:
+        scores[missing] = -np.inf
+    if (scores[:, 1:] <= scores[:, :-1]).all():
+        return scores[:, :k], rows[:, :k]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def order_ties(hits: Hits) -> Hits:

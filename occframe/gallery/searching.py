@@ -18,12 +18,14 @@ import pyarrow.compute as pc
 from occframe.component import BuildContext, MatcherBlock
 from occframe.errors import OccframeError
 from occframe.gallery.filters import Allowed, Filter, allowed_rows
+from occframe.gallery.fusion import Searchable
 from occframe.gallery.indexing import (
     IndexRecord,
     build_matcher,
     fill,
     ids_of_rows,
     index_names,
+    live_rows,
     load_index,
     read_record,
 )
@@ -40,6 +42,8 @@ _FEW_ROWS = 20_000
 _FEW_SHARE = 0.05
 #: Rows compared at a time.
 _BLOCK = 16_384
+#: Where more rows than this tie for the last place, those among them that came first are taken.
+_MOST_TIED = 1024
 _NONE = np.empty(0, np.int64)
 
 
@@ -47,7 +51,7 @@ class GallerySearcher:
     """Finds what is in the gallery at the moment of the search, whoever added or deleted it."""
 
     def __init__(
-        self, gallery: Gallery, matcher: Matcher, snapshot: Snapshot, beside: Callable[[], Matcher], name: str
+        self, gallery: Gallery, matcher: Searchable, snapshot: Snapshot, beside: Callable[[], Matcher], name: str
     ) -> None:
         """matcher: holds the rows of ``snapshot``. beside: makes an empty exact matcher. Use ``open_searcher``."""
         self.gallery, self.name = gallery, name
@@ -113,11 +117,27 @@ class GallerySearcher:
         return self._search(queries, k, allowed)
 
     def _search(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Hits:
+        """Where equal scores reach across the last place, more is asked for until all of them are known: so the first
+        ids are taken, in whichever order rows came or were shared out."""
+        most = getattr(self._matcher, "most_hits", None)
+        wanted = k if most is not None and k >= most else k + 1
+        hits = self._nearest(queries, wanted, k, allowed)
+        tied = _tied(hits, k)
+        last = min(_MOST_TIED + k, most or self._count, self._count)
+        while len(tied) and wanted < last:
+            wanted = min(4 * wanted, last)
+            wider = self._nearest(queries[tied], wanted, k, allowed)
+            hits.scores[tied, :k], hits.ids[tied, :k] = wider.scores[:, :k], wider.ids[:, :k]
+            tied = tied[_tied(wider, k)]
+        return hits if hits.ids.shape[1] == k else Hits(hits.scores[:, :k].copy(), hits.ids[:, :k].copy())
+
+    def _nearest(self, queries: np.ndarray, wanted: int, k: int, allowed: Allowed | None) -> Hits:
+        """The best ``wanted``, of which k must be found if there are so many."""
         counts = _Counts(self._dead, allowed)
         found = search_past(
-            lambda asked, wanted: _pair(self._matcher.search(asked, wanted)),
+            lambda asked, count: _pair(self._matcher.search(asked, count)),
             queries,
-            k,
+            wanted,
             rows=len(self._matcher),
             counts=counts,
             nothing="",
@@ -127,16 +147,16 @@ class GallerySearcher:
         hits, short = Hits(found.scores, found.items), found.short
         if len(self._beside):
             fresh = search_past(
-                lambda asked, wanted: _pair(self._beside.matcher.search(asked, wanted)),
+                lambda asked, count: _pair(self._beside.matcher.search(asked, count)),
                 queries,
-                k,
+                wanted,
                 rows=len(self._beside),
                 counts=_Counts(set(), allowed),
                 nothing="",
                 clean=allowed is None,
                 most=getattr(self._beside.matcher, "most_hits", None),
             )
-            hits = merge_hits(hits, Hits(fresh.scores, fresh.items), k)
+            hits = merge_hits(hits, Hits(fresh.scores, fresh.items), wanted)
             short = np.union1d(short, fresh.short) if len(short) or len(fresh.short) else short
         there = self._count if allowed is None else len(allowed.rows)
         # An approximate index stops looking: with a filter, or past deleted rows, that may be before k were found.
@@ -144,7 +164,7 @@ class GallerySearcher:
         if len(short) or lacking.any():
             short = np.union1d(short, np.flatnonzero(lacking))
             rows = np.arange(there) if allowed is None else allowed.rows
-            exact = self.compare(queries[short], k, rows)
+            exact = self.compare(queries[short], wanted, rows)
             hits.scores[short], hits.ids[short] = exact.scores, exact.ids
         return hits
 
@@ -195,7 +215,7 @@ class _Beside:
         for digest, before in self._parts.items():
             if before != now[digest]:
                 self.matcher.remove(_ids_gone(gallery, before, now[digest]))
-        fill(gallery, self.matcher, [part for part in parts if part.sha256 not in self._parts])
+        fill(self.matcher, live_rows(gallery, [part for part in parts if part.sha256 not in self._parts]))
         self._parts = now
 
 
@@ -219,6 +239,14 @@ class _Counts:
         else:
             mask = [bool(name) and name in allowed and name not in dead for name in flat]
         return np.array(mask, bool).reshape(ids.shape)
+
+
+def _tied(hits: Hits, k: int) -> np.ndarray:
+    """The queries whose score at place k is also that of the last hit: there may be more of it. int64."""
+    scores = hits.scores
+    if scores.shape[1] <= k:
+        return _NONE
+    return np.flatnonzero((scores[:, k - 1] == scores[:, -1]) & (scores[:, k - 1] > -np.inf))
 
 
 def _pair(hits: Hits) -> tuple[np.ndarray, np.ndarray]:

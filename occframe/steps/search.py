@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from occframe.component import BuildContext, EmbeddingsRef, IndexRef, MatcherBlock
+from occframe.component import EmbeddingsRef, IndexRef, MatcherBlock
 from occframe.errors import Interrupted, OccframeError
 from occframe.step import Artefact, StepConfig, StepContext, StepOutcome
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from occframe.gallery import Gallery
-    from occframe.gallery.searching import GallerySearcher
+    from occframe.gallery.fusion import Searchable
+    from occframe.gallery.snapshot import Snapshot
     from occframe.types import Matcher
 
 #: Queries a search: enough for any matcher to work at full speed, few enough for the bar to move.
@@ -71,11 +74,12 @@ class SearchStep:
             _refuse_another_model(index, condition, gallery.fingerprint)
         for condition, gallery in galleries.items():
             _compare_treatment(context, index, condition, gallery.schema.treatment)
-        matcher = _load(index, context.build)
-        if config.k > len(matcher):
-            context.note(f"k is {config.k} and {len(matcher):,} faces are enrolled: the rest of every result is empty")
         total, seconds = sum(gallery.count for gallery in galleries.values()), 0.0
-        with context.progress("searching", total, "probes") as progress:
+        with _opened(index, context) as matcher, context.progress("searching", total, "probes") as progress:
+            if config.k > len(matcher):
+                context.note(
+                    f"k is {config.k} and {len(matcher):,} faces are enrolled: the rest of every result is empty"
+                )
             for condition, gallery in galleries.items():
                 progress.describe(condition)
                 before = _Originals(originals[condition], condition) if condition in originals else None
@@ -157,34 +161,59 @@ class _Originals:
         return chosen
 
 
-def _load(index: Artefact, build: BuildContext) -> Matcher | GallerySearcher:
+@contextmanager
+def _opened(index: Artefact, context: StepContext) -> Iterator[Searchable]:
     """What the index step made, and what became of its gallery since: whoever was added or deleted meanwhile."""
     from occframe.gallery import Gallery
-    from occframe.gallery.indexing import rerank_from
     from occframe.gallery.manifest import MANIFEST
     from occframe.gallery.searching import GallerySearcher, beside_of
     from occframe.gallery.snapshot import Snapshot
     from occframe.storage import exists, join
 
+    build, dim = context.build, index.meta["dim"]
     block = MatcherBlock.model_validate(index.meta["matcher"], context={"registry": build.registry})
-    matcher: Matcher = build.build(block, embedding_dim=index.meta["dim"])
-    library = getattr(matcher, "library", None)
+    empty: Matcher = build.build(block, embedding_dim=dim)
+    library = getattr(empty, "library", None)
     if library != index.meta["library"]:
         raise OccframeError(
             f"the index `{index.name}` was written by {index.meta['library']}, this is {library}",
             remedy="run the `index` step again",
         )
-    matcher.load(index.url)
-    source = index.meta["gallery"]
-    if not exists(join(source["url"], MANIFEST)):
-        return matcher  # an index that was moved without its gallery is still good for searching
-    gallery, snapshot = Gallery.open(source["url"]), Snapshot.model_validate(index.meta["snapshot"])
-    if gallery.changes_since(snapshot) is None:
+    source, snapshot = index.meta["gallery"], Snapshot.model_validate(index.meta["snapshot"])
+    gallery = Gallery.open(source["url"]) if exists(join(source["url"], MANIFEST)) else None
+    if gallery is not None and gallery.changes_since(snapshot) is None:
         raise OccframeError(
             f"the gallery `{source['name']}` was compacted or replaced since the index `{index.name}` was built of it",
             remedy="run the `index` step again",
         )
-    rerank_from(matcher, gallery, snapshot)
-    return GallerySearcher(
-        gallery, matcher, snapshot, lambda: beside_of(matcher, block, build, gallery.dim), index.name
-    )
+    with _loaded(index, context, block, empty, snapshot, gallery) as matcher:
+        if gallery is None:
+            yield matcher  # an index that was moved without its gallery is still good for searching
+        else:
+            yield GallerySearcher(gallery, matcher, snapshot, lambda: beside_of(empty, block, build, dim), index.name)
+
+
+@contextmanager
+def _loaded(
+    index: Artefact,
+    context: StepContext,
+    block: MatcherBlock,
+    empty: Matcher,
+    snapshot: Snapshot,
+    gallery: Gallery | None,
+) -> Iterator[Searchable]:
+    """The index: in this process where it is in one piece, else held by the workers of the engine, in shares."""
+    from occframe.gallery.indexing import Share, rerank_from
+    from occframe.gallery.sharding import ShardedIndex, ShardedMatcher
+
+    if "shares" not in index.meta:
+        empty.load(index.url)
+        if gallery is not None:
+            rerank_from(empty, gallery, Share(snapshot, 0, snapshot.count))
+        yield empty
+        return
+    engine, source = context.engine, index.meta["gallery"]["url"]
+    build = replace(context.build, device=engine.device or context.device)
+    shares = ShardedIndex.of(build, block, index.url, source, snapshot, index.meta["shares"])
+    with engine.start(shares.searchers(max(1, engine.workers))) as crew:
+        yield ShardedMatcher(crew, snapshot.count)

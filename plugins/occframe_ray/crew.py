@@ -91,7 +91,9 @@ class ActorCrew:
     def ask_all(self, item: Any) -> list[Any]:
         sent = ray.put(item)
         asked = [actor.do.remote(make, sent) for actor, make in zip(self._actors, self._makes, strict=True)]
-        return [given for _, given in self._get(asked)]
+        found = self._get(asked)
+        self._processes.update(process for process, _ in found)
+        return [given for _, given in found]
 
     @property
     def notes(self) -> list[str]:

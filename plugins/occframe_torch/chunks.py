@@ -29,6 +29,14 @@ class Chunks:
         if self._filled:
             yield len(self._full) * ROWS, self._last[: self._filled]
 
+    def take(self, rows: Tensor) -> Tensor:
+        """rows: [n] int64. Returns [n, dim]."""
+        taken = torch.empty(len(rows), self.dim, dtype=self._dtype, device=self._device)
+        for first, chunk in self:
+            mine = torch.nonzero((rows >= first) & (rows < first + len(chunk)))[:, 0]
+            taken[mine] = chunk[rows[mine] - first]
+        return taken
+
     def append(self, vectors: Tensor) -> None:
         """vectors: [n, dim], of any float type, on any device."""
         while len(vectors):

@@ -12,13 +12,15 @@ from torch import Tensor
 from occframe.component import BuildContext
 from occframe.errors import OccframeError
 from occframe.gallery.index_files import load_index, save_index
-from occframe.gallery.matching import RowIds, check_rows, search_past
+from occframe.gallery.matching import RowIds, check_rows, score_rows, search_past
 from occframe.types import Hits
 from occframe_torch.chunks import Chunks
 from occframe_torch.configs import TorchConfig
 
 #: With ``chunks.ROWS`` this bounds the scores held at a time to 64 MiB.
 _QUERIES = 256
+#: Found beyond k.
+_SPARE = 4
 
 
 class TorchMatcher:
@@ -80,12 +82,19 @@ class TorchMatcher:
     @torch.inference_mode()
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         assert self._chunks is not None
-        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        chunks, on_cpu = self._chunks, self._device.type == "cpu"
+        # How a product is rounded depends on its shape: scored anew, a row has one score in whichever company, and
+        # with some to spare the last place does not hang on it. On a GPU it would wait for the results of each block.
+        wanted = min(k + _SPARE, len(chunks)) if on_cpu else k
+        scores, rows = np.empty((len(queries), wanted), np.float32), np.empty((len(queries), wanted), np.int64)
         for start in range(0, len(queries), _QUERIES):
             block = slice(start, start + _QUERIES)
-            best, where = self._best(self._chunks, torch.tensor(queries[block]), k)
+            best, where = self._best(chunks, torch.tensor(queries[block]), wanted)
             scores[block], rows[block] = best.cpu().numpy(), where.cpu().numpy()
-        return scores, rows
+        if not on_cpu:
+            return scores, rows
+        wide = queries.astype(np.float32, copy=False)
+        return score_rows(wide, rows, lambda at: chunks.take(torch.from_numpy(at)).float().numpy(), k)
 
     def _best(self, chunks: Chunks, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k best rows of all chunks. Returns scores [Q, k] float32, descending, and rows [Q, k] int64."""

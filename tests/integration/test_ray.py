@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
-from occframe.component import BackboneBlock, BuildContext, EngineBlock
+from occframe.cli import cli
+from occframe.component import BackboneBlock, BuildContext, EngineBlock, MatcherBlock
 from occframe.errors import Interrupted, OccframeError
-from occframe.gallery import Gallery
+from occframe.gallery import Gallery, GallerySchema, GalleryWriter, read_hits
+from occframe.gallery.sharding import ShardedIndex, ShardedMatcher
 from occframe.models import save_model
 from occframe.plugins import PluginRegistry
 from occframe.step import Artefact
 from occframe.steps.embed import EmbedConfig, EmbedStep
-from occframe.types import Engine
+from occframe.types import Engine, ImageSpec
 from tests.fakes import FakeStepContext, stop_after
 from tests.tiny import TinyFaces
 
@@ -138,6 +141,80 @@ def test_a_worker_that_dies_every_time_ends_the_run(tmp_path, ray, model):
         embed(tmp_path / "gallery", model, MortalFaces(tmp_path / "killed", always=True), engine=engine)
     # What came before is there: the run goes on behind it.
     assert Gallery.open(str(tmp_path / "gallery")).count < 400
+
+
+PIPELINE = """
+run_dir: {run_dir}
+device: cpu
+plugins: [{root}/tests/tiny.py]
+engine: {engine}
+data: {{faces: {{use: synthetic, identities: 30, images: 12, size: 32}}}}
+steps:
+  - {{use: train, data: faces, backbone: tiny, losses: [softmax], epochs: 1, batch_size: 16, precision: fp32}}
+  - {{use: embed, name: enrolled, data: faces, model: train, batch_size: 8}}
+  - {{use: index, gallery: enrolled, matcher: {{use: faiss, profile: fp16}}}}
+  - {{use: search, index: index, probes: {{all: enrolled}}, k: 7}}
+"""
+
+
+def assert_same_hits(left: Path, right: Path) -> None:
+    one, other = (read_hits(Artefact("", "hits", str(url), {"file": "hits-all.parquet"})) for url in (left, right))
+    assert one.probe_ids == other.probe_ids
+    assert one.hits.ids.tolist() == other.hits.ids.tolist()
+    assert np.array_equal(one.hits.scores.view(np.uint32), other.hits.scores.view(np.uint32))
+
+
+def run(folder: Path, name: str, engine: str) -> Result:
+    file = folder / f"{name}.yaml"
+    file.write_text(PIPELINE.format(run_dir=folder / name, root=ROOT, engine=engine))
+    return CliRunner().invoke(cli, ["run", str(file)], catch_exceptions=False)
+
+
+def test_a_pipeline_on_ray_makes_what_it_makes_without(tmp_path, ray):
+    assert ray.workers == 2  # it is connected: the pipeline takes what is there
+    assert run(tmp_path, "one", "{}").exit_code == 0
+    done = run(tmp_path, "two", "{use: ray, actors: 2}")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "two" / "index" / "shares").iterdir()) == ["0000", "0001"]
+    assert_same(tmp_path / "one" / "enrolled", tmp_path / "two" / "enrolled")
+    assert_same_hits(tmp_path / "one" / "search", tmp_path / "two" / "search")
+    # What was made there is good here.
+    assert "shares" in (tmp_path / "two" / "manifest.json").read_text()
+    (tmp_path / "two" / "search" / "hits-all.parquet").unlink()
+    (tmp_path / "two.yaml").write_text((tmp_path / "two.yaml").read_text().replace("{use: ray, actors: 2}", "{}"))
+    again = CliRunner().invoke(cli, ["run", str(tmp_path / "two.yaml"), "--only", "search"])
+    assert again.exit_code == 0, again.output
+    assert_same_hits(tmp_path / "one" / "search", tmp_path / "two" / "search")
+
+
+def test_a_worker_killed_while_searching(tmp_path, ray):
+    """Its share is loaded again, and asked again."""
+    vectors = np.eye(40, dtype=np.float32)
+    schema = GallerySchema(dim=40, model_fingerprint="m", image_spec=ImageSpec())
+    with GalleryWriter(str(tmp_path / "faces"), schema) as writer:
+        writer.write([f"{number:02}" for number in range(40)], ["?"] * 40, vectors)
+    block = MatcherBlock.model_validate("torch", context={"registry": REGISTRY})
+    gallery = Gallery.open(str(tmp_path / "faces"))
+    index = ShardedIndex.of(BUILD, block, str(tmp_path / "index"), gallery.url, gallery.snapshot, [0, 20, 40])
+    for number in range(2):
+        index.build_share(number)
+    with ray.start(index.searchers(2)) as crew:
+        matcher = ShardedMatcher(crew, 40)
+        before = matcher.search(vectors, 3)
+        os.kill(max(crew._processes), signal.SIGKILL)
+        after = matcher.search(vectors, 3)
+        assert crew.notes == ["workers died and were started again, 1 in all"]
+    assert before.ids[:, 0].tolist() == [f"{number:02}" for number in range(40)]
+    assert after.ids.tolist() == before.ids.tolist()
+    assert np.array_equal(after.scores, before.scores)
+
+
+def test_without_ray_the_run_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("occframe_ray.engine.find_spec", lambda name: None)
+    with pytest.raises(OccframeError, match="the engine `ray` needs Ray, which is not installed") as caught:
+        run(tmp_path, "none", "{use: ray}")
+    assert caught.value.remedy == "pip install 'occframe[ray]'"
+    assert not (tmp_path / "none" / "train").exists()  # not after a day of training
 
 
 def test_data_that_cannot_be_sent(tmp_path, ray, model):
