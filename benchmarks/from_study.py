@@ -1,7 +1,7 @@
 """The study of FROM on real faces: trains every row, measures all of them on ``suites/from.yaml``, with intervals.
 
     python -m benchmarks.from_study --shared ../shared [--rows augmented,from] [--seeds 3] [--epochs 4]
-    python -m benchmarks.from_study --shared ../shared --device cuda --jobs 8 --whole-trunk --epochs 16
+    python -m benchmarks.from_study --shared ../shared --device cuda --jobs 10 --epochs 12 --batch-size 256 --lr 0.03
 
 Every training and every cell lies in a run directory of its own under ``runs/from-study``: a second start goes on where
 the first ended, and computes nothing twice. The result file is written after each system that is done, with several
@@ -131,6 +131,7 @@ def training(row: str, seed: int, shared: Path, recipe: Recipe) -> dict[str, Any
         "clip_norm": 20.0,
         "schedule": {"name": "cosine", "warmup_epochs": 0.2},
         "threads": max(1, usable_cores() // recipe.jobs),
+        "augment_on": "workers" if recipe.device == "cpu" else "device",
     }
     weights = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
     pretrained = {"use": "pretrained", "name": "trunk", "backbone": TRUNK, "weights": weights}

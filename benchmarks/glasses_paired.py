@@ -97,7 +97,8 @@ class PairedTest:
 
     def _put_on_all(self, kind: str) -> Iterator[Worn]:
         occlusion = self._block(kind)
-        generator = self._build.build(occlusion) if occlusion else None
+        # On the CPU whatever the networks are on, so that the pictures are the same everywhere.
+        generator = BuildContext(self._build.registry).build(occlusion) if occlusion else None
         loader = FaceLoader(self._faces, height=112, width=112, batch_size=64, threads=1, seed=0)
         for batch in loader.epoch(0):
             yield self._put_on(batch, generator, kind)
@@ -134,12 +135,14 @@ class PairedTest:
 
     def _cosine(self, made: Tensor, worn: Worn) -> Tensor:
         spec = self._evaluator.image_spec
-        return (embed_images(self._evaluator, fit_faces(made, spec)) * self._clean[torch.from_numpy(worn.rows)]).sum(1)
+        found = embed_images(self._evaluator, fit_faces(made, spec)).cpu()
+        return (found * self._clean[torch.from_numpy(worn.rows)]).sum(1)
 
     @cached_property
     def _clean(self) -> Tensor:
         spec = self._evaluator.image_spec
-        return torch.cat([embed_images(self._evaluator, fit_faces(item.clean, spec)) for item in self.worn("none")])
+        embedded = [embed_images(self._evaluator, fit_faces(item.clean, spec)) for item in self.worn("none")]
+        return torch.cat(embedded).cpu()
 
     @cached_property
     def _people(self) -> np.ndarray:
@@ -171,7 +174,7 @@ def _remover(remove: Remove | LoadedGenerator | None) -> Remove:
     if remove is None:
         return lambda images, mask: images
     if isinstance(remove, LoadedGenerator):
-        return lambda images, mask: as_bytes(generate_images(remove, images).images)
+        return lambda images, mask: as_bytes(generate_images(remove, images).images).cpu()
     return remove
 
 

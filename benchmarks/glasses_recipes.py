@@ -1,8 +1,8 @@
 """What each row of the glasses study is trained with: one recipe, and what the row changes in it.
 
-The recipe is ``pipelines/deglass-quick.yaml``: narrow networks at 112 x 112 that a CPU can train, in two steps. The
-other rows are trained as its second step is, but from scratch and for a shorter time; ablations are to be compared
-with ``short``, which changes nothing else.
+On a CPU the recipe is ``pipelines/deglass-quick.yaml``: narrow networks at 112 x 112, in two steps. On a GPU it is
+``pipelines/deglass-paired.yaml``, the reference network. Ablations take the quick recipe's second step on both, from
+scratch and for a shorter time; they are to be compared with ``short``, which changes nothing else.
 """
 
 from __future__ import annotations
@@ -14,28 +14,37 @@ from typing import Any
 
 from occframe.yamlfile import read_yaml
 
-RECIPE = Path(__file__).resolve().parent.parent / "pipelines" / "deglass-quick.yaml"
+PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
+QUICK, FULL = PIPELINES / "deglass-quick.yaml", PIPELINES / "deglass-paired.yaml"
 
-SHORT = 250
+#: Updates of an ablation.
+SHORT = 600
 #: The row that is the recipe itself.
 WHOLE = "paired-blend"
-#: row -> what it changes in the step ``refined`` of the recipe; dictionaries are merged.
+#: What learns from real wearers: nothing but the discriminator asks for the glasses to go.
+UNPAIRED: dict[str, Any] = {"mode": "unpaired", "data": "worn", "clean": "faces", "occlusion": None, "batch_size": 32}
+#: row -> what it changes in the recipe's last step; dictionaries are merged.
 ROWS: dict[str, dict[str, Any]] = {
     WHOLE: {},
-    "unpaired": {
-        "mode": "unpaired",
-        "data": "worn",
-        "clean": "faces",
-        "occlusion": None,
-        # Nothing but the discriminator asks for the glasses to go: it is left strong, and slow enough not to run away.
+    "unpaired": UNPAIRED
+    | {
+        # Left strong, and slow enough not to run away.
         "adversarial": {"weight": 2},
         "generator": {"discriminator": {"width": 32, "spectral_norm": False}},
         "optimiser": {"lr": 0.0005},
         "feature": {"weight": 2, "share": 0.5},
         "pixel": {"inside": 0},
+        "iterations": 1500,
+    },
+    # Goes on from the recipe's result, with real glasses.
+    "real": UNPAIRED
+    | {
+        "adversarial": {"weight": 1},
+        "optimiser": {"lr": 0.0002},
+        "pixel": {"inside": 0},
         "iterations": 500,
     },
-    "paired": {"generator": {"blend": False}, "iterations": 600},
+    "paired": {"generator": {"blend": False}, "iterations": 1500},
     "short": {"iterations": SHORT},
     "se-off": {"generator": {"se": "none"}, "iterations": SHORT},
     "r-4": {"generator": {"reduction": 4}, "iterations": SHORT},
@@ -47,33 +56,43 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("iterations") == SHORT)
+#: Rows that begin with what another has learnt.
+AFTERWARDS = frozenset({"real"})
 
 
-def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int) -> dict[str, Any]:
-    """The pipeline that trains a row, as plain data."""
-    recipe = copy.deepcopy(dict(read_yaml(RECIPE).value))
-    recipe |= {"name": f"glasses-study-{row}", "run_dir": str(runs / f"{row}-{seed}"), "seed": seed}
+def recipe_of(row: str, device: str) -> Path:
+    return QUICK if device == "cpu" or row in ABLATIONS else FULL
+
+
+def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int, device: str = "cpu") -> dict[str, Any]:
+    """The pipeline that trains a row, as plain data. Its last step, ``refined``, is the remover."""
+    recipe = copy.deepcopy(dict(read_yaml(recipe_of(row, device)).value))
+    run_dir = runs / f"{row}-{seed}"
+    recipe |= {"name": f"glasses-study-{row}", "run_dir": str(run_dir), "seed": seed, "device": device}
     sources = recipe["data"] | {"worn": dict(recipe["data"]["faces"])}
     for name, file in (("faces", "bare-train"), ("worn", "worn-train")):
         sources[name] = dict(sources[name]) | {"url": str(data / f"{file}.parquet")}
     used = {"faces", "worn"} if ROWS[row].get("mode") == "unpaired" else {"faces"}
     recipe["data"] = {name: block for name, block in sources.items() if name in used}
-    recogniser, _, refined = recipe["steps"]
+    recogniser, *_, refined = recipe["steps"]
     recogniser["weights"] = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
+    refined["name"] = "refined"
     if row != WHOLE:
-        recipe["steps"] = [recogniser, merged(refined, {"start": None} | ROWS[row])]
+        start = str(runs / f"{WHOLE}-{seed}" / "refined") if row == "real" else None
+        recipe["steps"] = [recogniser, merged(refined, {"start": start} | ROWS[row])]
     return recipe
 
 
-def recogniser_pipeline(*, data: Path, runs: Path, seed: int) -> dict[str, Any]:
+def recogniser_pipeline(*, data: Path, runs: Path, seed: int, device: str = "cpu") -> dict[str, Any]:
     """The pipeline that trains the glasses recogniser, on the people that the removers learn from."""
     return {
         "version": 1,
         "name": "glasses-study-recogniser",
         "run_dir": str(runs / "glasses"),
         "seed": seed,
+        "device": device,
         "data": {"faces": {"use": "parquet", "url": str(data / "train.parquet"), "aligned": True}},
-        "steps": [{"use": "train_glasses_recogniser", "name": "glasses", "data": "faces", "test": 0.1, "epochs": 6}],
+        "steps": [{"use": "train_glasses_recogniser", "name": "glasses", "data": "faces", "test": 0.1, "epochs": 24}],
     }
 
 

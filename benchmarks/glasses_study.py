@@ -1,6 +1,7 @@
 """The study of glasses removal on real faces: trains every row, measures it on synthetic and on real glasses.
 
     python -m benchmarks.glasses_study --shared ../shared [--rows paired-blend,unpaired] [--sheets /tmp/sheets]
+    python -m benchmarks.glasses_study --shared ../shared --device cuda --jobs 4
 
 Every training lies in a run directory of its own under ``runs/glasses-study``, every measured cell in a file or a step
 of the suite's run: a second start goes on where the first ended, and computes nothing twice. Contact sheets show faces
@@ -15,6 +16,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import torch
 from benchmarks.glasses_data import cut_out
 from benchmarks.glasses_paired import KINDS, PairedTest, as_bytes, gains, telea
 from benchmarks.glasses_real import measured
-from benchmarks.glasses_recipes import ABLATIONS, ROWS, pipeline, recogniser_pipeline
+from benchmarks.glasses_recipes import ABLATIONS, AFTERWARDS, ROWS, pipeline, recipe_of, recogniser_pipeline
 from occframe.bench.suite import evaluation_step, expand, load_suite
 from occframe.component import BuildContext
 from occframe.gallery import Gallery
@@ -46,16 +48,21 @@ def occframe(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "occframe", *arguments], check=True)
 
 
-def train(row: str, shared: Path) -> None:
-    file = RUNS / f"{row}-{SEED}.yaml"
-    file.write_text(dump_yaml(pipeline(row, shared=shared, data=RUNS / "data", runs=RUNS, seed=SEED)))
-    occframe("run", str(file))
+def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
+    """Trains the rows and the glasses recogniser, ``jobs`` at a time; a row that goes on from another, after it."""
+    cpu = {"data": RUNS / "data", "runs": RUNS, "seed": SEED}
+    files = {row: pipeline(row, shared=shared, device=device, **cpu) for row in rows}
+    files["glasses"] = recogniser_pipeline(device=device, **cpu)
 
+    def run(name: str) -> None:
+        file = RUNS / (f"{name}-{SEED}.yaml" if name in ROWS else f"{name}.yaml")
+        file.write_text(dump_yaml(files[name]))
+        occframe("run", str(file))
 
-def train_recogniser() -> None:
-    file = RUNS / "glasses.yaml"
-    file.write_text(dump_yaml(recogniser_pipeline(data=RUNS / "data", runs=RUNS, seed=SEED)))
-    occframe("run", str(file))
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, [name for name in files if name not in AFTERWARDS]))
+    for name in AFTERWARDS & files.keys():
+        run(name)
 
 
 def paired(rows: Sequence[str], removers: dict[str, LoadedGenerator], test: PairedTest) -> dict[str, Any]:
@@ -70,12 +77,13 @@ def paired(rows: Sequence[str], removers: dict[str, LoadedGenerator], test: Pair
     return found
 
 
-def real(rows: Sequence[str], shared: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def real(rows: Sequence[str], shared: Path, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The suite's own result, and the figures before, after and fused."""
     suite = dict(read_yaml(HERE / "suites" / "glasses.yaml").value)
     base = dict(suite["systems"][BASELINE])
     base["weights"] = str(shared / "weights" / "mobilefacenet_casia_128d.safetensors")
     suite["systems"] = {BASELINE: base}
+    suite["device"] = device
     for row in rows:
         removal: dict[str, Any] = {"generator": f"{RUNS / f'{row}-{SEED}'}/refined"}
         suite["systems"][f"{row}-forced"] = base | {"embed": {"removal": removal}}
@@ -103,15 +111,21 @@ def sheets(folder: Path, test: PairedTest, removers: dict[str, LoadedGenerator])
         worn = test.worn(kind)[0]
         shown = slice(0, 16)
         rows = [worn.images[shown], telea(worn.images[shown], worn.inside[shown])] if kind != "none" else []
-        rows += [as_bytes(generate_images(remover, worn.images[shown]).images) for remover in removers.values()]
+        rows += [as_bytes(generate_images(remover, worn.images[shown]).images).cpu() for remover in removers.values()]
         pictures = [np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1) for row in (*rows, worn.clean[shown])]
         cv2.imwrite(str(folder / f"{kind}.png"), np.concatenate(pictures)[:, :, ::-1])
+
+
+def device_name(device: str) -> str:
+    return "CPU" if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--rows", default=",".join(ROWS), help="which rows to train and measure")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets; none are drawn without")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "glasses.json")
     arguments = parser.parse_args()
@@ -119,13 +133,11 @@ def main() -> None:
     if unknown := set(rows) - ROWS.keys():
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     counts = cut_out(arguments.shared, RUNS / "data")
-    for row in rows:
-        train(row, arguments.shared)
-    train_recogniser()
+    train(rows, arguments.shared, arguments.device, arguments.jobs)
 
-    build = BuildContext(PluginRegistry.discover())
+    build = BuildContext(PluginRegistry.discover(), device=arguments.device)
     removers = {row: load_generator(str(RUNS / f"{row}-{SEED}" / "refined"), build) for row in rows}
-    suite, on_real = real([row for row in rows if row not in ABLATIONS], arguments.shared)
+    suite, on_real = real([row for row in rows if row not in ABLATIONS], arguments.shared, arguments.device)
     test = PairedTest(
         RUNS / "data" / "bare-test.parquet",
         RUNS / "cells",
@@ -140,7 +152,8 @@ def main() -> None:
     result = {
         "format": 1,
         "study": "glasses",
-        "recipe": "pipelines/deglass-quick.yaml (112 x 112, c = 16, n = 4), CPU",
+        "recipes": {row: recipe_of(row, arguments.device).name for row in rows},
+        "device": device_name(arguments.device),
         "faces": counts,
         "paired": on_pairs,
         "paired_gains": gains(on_pairs, BASELINE),

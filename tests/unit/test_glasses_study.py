@@ -28,8 +28,8 @@ REGISTRY = PluginRegistry.discover(environ={})
 BUILD = BuildContext(REGISTRY)
 
 
-def remover(row: str):
-    written = pipeline(row, shared=Path("shared"), data=Path("data"), runs=Path("runs"), seed=1)
+def remover(row: str, device: str = "cpu"):
+    written = pipeline(row, shared=Path("shared"), data=Path("data"), runs=Path("runs"), seed=1, device=device)
     return load_pipeline(parse_yaml(dump_yaml(written), row), REGISTRY).steps["refined"].config
 
 
@@ -61,9 +61,17 @@ def test_the_split_follows_the_identity_alone():
 
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_is_a_valid_pipeline(row):
+    unpaired = row in ("unpaired", "real")
     step = remover(row)
-    assert (step.batch_size, step.generator.config.width, step.generator.config.blocks) == (16, 16, 4)
-    assert (step.mode == "unpaired") == (row == "unpaired")
+    assert (step.generator.config.width, step.generator.config.blocks) == (16, 4)
+    assert step.batch_size == (32 if unpaired else 16)
+    assert (step.mode == "unpaired") == unpaired
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_gpu_trains_the_reference_network_but_for_ablations(row):
+    config = remover(row, "cuda").generator.config
+    assert (config.width, config.blocks) == ((16, 4) if row in ABLATIONS else (32, 6))
 
 
 def test_rows_differ_in_what_they_are_about():
@@ -75,7 +83,7 @@ def test_rows_differ_in_what_they_are_about():
     assert remover("pixel-masked").pixel.inside == 0
     assert remover("pixel-plain").pixel.inside == 1
     assert remover("bce").adversarial.loss == "bce"
-    assert {remover(row).iterations for row in ABLATIONS} == {250}
+    assert {remover(row).iterations for row in ABLATIONS} == {600}
     assert "short" in ABLATIONS
 
 
