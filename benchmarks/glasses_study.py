@@ -50,9 +50,9 @@ def occframe(*arguments: str) -> None:
 
 def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
     """Trains the rows and the glasses recogniser, ``jobs`` at a time; a row that goes on from another, after it."""
-    cpu = {"data": RUNS / "data", "runs": RUNS, "seed": SEED}
-    files = {row: pipeline(row, shared=shared, device=device, **cpu) for row in rows}
-    files["glasses"] = recogniser_pipeline(device=device, **cpu)
+    where: dict[str, Any] = {"data": RUNS / "data", "runs": RUNS, "seed": SEED}
+    files = {"glasses": recogniser_pipeline(device=device, **where)}
+    files |= {row: pipeline(row, shared=shared, device=device, **where) for row in rows}
 
     def run(name: str) -> None:
         file = RUNS / (f"{name}-{SEED}.yaml" if name in ROWS else f"{name}.yaml")
