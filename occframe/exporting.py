@@ -34,11 +34,13 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class Exported:
-    """outputs: names. difference: largest between torch and ONNX Runtime on noise; None where nothing was compared."""
+    """outputs: names. opset: of ONNX. difference: largest between torch and ONNX Runtime on noise. In safetensors there
+    is nothing to run: no outputs, and None for both."""
 
     url: str
     bytes: int
     outputs: tuple[str, ...]
+    opset: int | None
     difference: float | None
 
 
@@ -50,7 +52,7 @@ def export_safetensors(model_url: str, target: str) -> Exported:
     card = _card(model_url)
     data = save(read_state(model_url, card), metadata={METADATA_KEY: card.model_dump_json()})
     write_bytes(target, data)
-    return Exported(target, len(data), (), None)
+    return Exported(target, len(data), (), None, None)
 
 
 def export_onnx(model_url: str, target: str, build: BuildContext, *, opset: int = OPSET) -> Exported:
@@ -85,7 +87,7 @@ def export_onnx(model_url: str, target: str, build: BuildContext, *, opset: int 
             remedy="another --opset may help; otherwise report it with the backbone's name",
         )
     write_bytes(target, data)
-    return Exported(target, len(data), tuple(names), difference)
+    return Exported(target, len(data), tuple(names), opset, difference)
 
 
 class _Recogniser(nn.Module):

@@ -16,8 +16,10 @@ from occframe.cli.common import json_option
 def export(model: str, target: str, opset: int, as_json: bool) -> None:
     """Write MODEL (a folder with model.json: a step of a run) to TARGET, by its suffix .onnx or .safetensors.
 
-    An ONNX file takes any batch size, is compared with torch before it is written, and says in its metadata what it
-    wants to be fed. `backbone: {use: onnx, path: TARGET}` reads it again.
+    MODEL is a recogniser or a generator (glasses removal). An ONNX file takes any batch size, is compared with torch
+    before it is written (1e-4 at most), and says in its metadata what it wants to be fed. Outputs: `embedding`, not
+    normalised, and with FROM `mask`; of a generator `result`, and `alpha` where it blends.
+    `backbone: {use: onnx, path: TARGET}` reads a recogniser again, a step `pretrained` a safetensors file.
     """
     if not target.endswith((".onnx", ".safetensors")):
         raise click.BadParameter("ends in .onnx or .safetensors", param_hint="TARGET")
@@ -36,5 +38,5 @@ def export(model: str, target: str, opset: int, as_json: bool) -> None:
     click.echo(f"{result.url}: {result.bytes / 2**20:.1f} MiB")
     if result.difference is not None:
         click.echo(
-            f"outputs: {', '.join(result.outputs)}; opset {opset}; differs from torch by {result.difference:.1g}"
+            f"outputs: {', '.join(result.outputs)}; opset {result.opset}; differs from torch by {result.difference:.1g}"
         )

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from occframe import BuildContext, OccframeError
 from occframe.cli import cli
-from occframe.component import BackboneBlock
+from occframe.component import BackboneBlock, GeneratorBlock
 from occframe.exporting import export_onnx
+from occframe.generators import load_generator, save_generator
 from occframe.model_files import read_state
 from occframe.models import embed_images, load_model, save_model
 from occframe.standalone import parse_block, standalone_context
@@ -22,6 +23,7 @@ onnx = pytest.importorskip("onnx", reason="needs the extra `onnx`")
 runtime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
 
 FROM = {"use": "from", "trunk": {"use": "mobilefacenet", "input_size": [32, 32]}, "pyramid": 16, "blocks": 3}
+CSE = {"use": "cse", "size": 32, "width": 8, "blocks": 2}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def run(*arguments):
     result = CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
     if result.exception:
         raise result.exception
-    return result.output
+    return result.stdout
 
 
 def test_onnx_gives_the_same_embedding_and_mask_at_any_batch_size(exported, model, context):
@@ -157,3 +159,45 @@ def test_targets_and_models_that_are_none(tmp_path):
         run("export", tmp_path, tmp_path / "model.pt")
     with pytest.raises(OccframeError, match=r"model\.json"):
         run("export", tmp_path, tmp_path / "a.safetensors")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["cse", "cse that blends"])
+def generator(request, context, tmp_path_factory):
+    """A remover of glasses that is not the identity."""
+    url = str(tmp_path_factory.mktemp("generator"))
+    block = parse_block(GeneratorBlock, CSE | {"blend": request.param}, context)
+    torch.manual_seed(0)
+    network = context.build(block)
+    for weight in network.parameters():
+        weight.data += torch.randn_like(weight) * 0.1
+    save_generator(url, network, block)
+    return url
+
+
+def test_a_generator_gives_the_same_faces_and_alpha_at_any_batch_size(generator, context, tmp_path):
+    target = tmp_path / "remover.onnx"
+    told = json.loads(run("export", generator, target, "--opset", 20, "--json"))
+    network = load_generator(generator, context).network
+    session = runtime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    for size in (1, 5):
+        images = torch.rand(size, 3, 32, 32) * 2 - 1
+        with torch.inference_mode():
+            output = network(images)
+        wanted = {"result": output.images} | ({} if output.alpha is None else {"alpha": output.alpha})
+        assert told["outputs"] == list(wanted)
+        assert (output.images - images).abs().max() > 0.01
+        for found, expected in zip(session.run(None, {"images": images.numpy()}), wanted.values(), strict=True):
+            torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=0)
+    exported = onnx.load(str(target))
+    assert exported.opset_import[0].version == told["opset"] == 20
+    assert json.loads(exported.metadata_props[0].value)["kind"] == "generator"
+
+
+def test_weights_of_a_generator_go_out_and_come_back(generator, context, tmp_path):
+    target = tmp_path / "remover.safetensors"
+    run("export", generator, target)
+    fresh = context.build(load_generator(generator, context).block)
+    load_state_dict(fresh, read_state_dict(str(target)), origin=str(target))
+    old = read_state(generator)
+    assert fresh.state_dict().keys() >= old.keys()
+    assert all(torch.equal(fresh.state_dict()[key], old[key]) for key in old)
