@@ -28,6 +28,8 @@ _FLAGS = (
     "--window-size=1200,900",
     "--remote-debugging-pipe",
 )
+#: Virtual key code, and what the key types.
+_KEYS = {"Tab": (9, ""), "Enter": (13, "\r")}
 
 
 class Tab:
@@ -59,6 +61,18 @@ class Tab:
         while not self.evaluate(expression):
             assert time.monotonic() < end, f"never true: {expression}; the console says {self.errors}"
             time.sleep(0.1)
+
+    def press(self, key: str) -> None:
+        """A key as a person presses it: "Tab", "Enter"."""
+        code, text = _KEYS[key]
+        down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
+        named = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", **down, **named)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def point_at(self, x: float, y: float) -> None:
+        """Move the mouse there. x, y: pixels of the window."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1

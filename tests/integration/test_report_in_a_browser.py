@@ -1,8 +1,10 @@
-"""The report as a browser sees it: no complaint, no request, every chart drawn, folds, dark mode."""
+"""The report as a browser sees it: no complaint, no request, every chart drawn, tooltips, keys, folds, dark mode."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,19 @@ const inks = (plot) => Math.max(0, ...deep(plot, 'canvas').filter((c) => c.width
   const pixels = copy.getImageData(0, 0, canvas.width, canvas.height).data;
   return new Set(new Uint32Array(pixels.buffer)).size;
 }));
+const focused = () => {
+  let element = document.activeElement;
+  while (element.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+  const ring = getComputedStyle(element);
+  return {
+    tag: element.tagName,
+    name: element.getAttribute('aria-label') || element.textContent.trim(),
+    ring: ring.outlineStyle !== 'none' && parseFloat(ring.outlineWidth) >= 2,
+    seen: element.getBoundingClientRect().width > 1,
+  };
+};
+const tooltips = () => deep(document, '.bk-Tooltip').filter((e) => e.checkVisibility())
+  .map((e) => [...e.shadowRoot.querySelectorAll('.bk-tooltip-content')].map((part) => part.innerText).join(' '));
 const plots = (where) => [...document.querySelectorAll(where + ' .plot')];
 """
 
@@ -104,6 +119,71 @@ def test_every_fold_opens_and_draws_what_is_in_it(tab: Tab) -> None:
     assert tab.evaluate("[...document.querySelectorAll('details')].every((fold) => fold.open)")
     assert tab.evaluate("[...document.querySelectorAll('details > :last-child')].every((e) => e.offsetHeight > 20)")
     tab.wait_for("plots('#details').length === 6 && plots('#details').every((plot) => inks(plot) > 20)")
+    assert tab.errors == []
+
+
+def test_keys_reach_what_can_be_used_in_the_order_of_the_page(tab: Tab) -> None:
+    """Every link, table and fold once, visibly; charts are pictures, with words for whoever cannot see them."""
+    usable = "a[href], summary, [tabindex='0']"
+    there = tab.evaluate(f"""[...document.querySelectorAll("{usable}")].filter((e) => e.checkVisibility())
+        .map((e) => e.getAttribute('aria-label') || e.textContent.trim())""")
+    walked = []
+    tab.press("Tab")
+    while (now := tab.evaluate("focused()"))["tag"] != "BODY":
+        walked.append(now["name"])
+        assert now["ring"], now
+        assert now["seen"], now
+        assert len(walked) <= len(there), walked
+        tab.press("Tab")
+    assert walked == there
+    assert walked[0] == "Skip to the figures"
+    assert {"Figures", "Curves", "In detail", "Configuration"} <= set(walked)
+    assert tab.errors == []
+
+
+def test_a_screen_reader_finds_its_way(tab: Tab) -> None:
+    levels = tab.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((e) => Number(e.tagName[1]))")
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    for landmark in ("header", "nav[aria-label]", "main", "footer"):
+        assert tab.evaluate(f"document.querySelectorAll('{landmark}').length") == 1
+    plots = tab.evaluate(
+        "[...document.querySelectorAll('.plot')].map((e) => [e.getAttribute('role'), e.getAttribute('aria-label')])"
+    )
+    assert all(role == "img" and len(label) > 40 for role, label in plots)
+    assert tab.evaluate("[...document.querySelectorAll('[role=region]')].every((e) => e.getAttribute('aria-label'))")
+    assert tab.evaluate("[...document.querySelectorAll('[href^=\"#\"]')].every((e) => document.querySelector(e.hash))")
+
+
+def test_enter_closes_and_opens_a_fold_and_follows_a_link(tab: Tab) -> None:
+    tab.evaluate("document.querySelector('#details summary').focus()")
+    tab.press("Enter")
+    assert not tab.evaluate("document.querySelector('#details details').open")
+    tab.press("Enter")
+    assert tab.evaluate("document.querySelector('#details details').open")
+    tab.evaluate("document.querySelector('nav a[href=\"#reproduce\"]').focus()")
+    tab.press("Enter")
+    assert tab.evaluate("location.hash") == "#reproduce"
+
+
+def test_every_chart_tells_the_figures_under_the_mouse(tab: Tab) -> None:
+    tab.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
+    for number in range(tab.evaluate("plots('main').length")):
+        tab.evaluate(f"plots('main')[{number}].scrollIntoView({{block: 'center'}})")
+        left, top, width, height, lines = tab.evaluate(f"""(() => {{
+            const box = plots('main')[{number}].getBoundingClientRect();
+            const legend = plots('main')[{number}].parentElement.querySelectorAll('.legend > span:has(.swatch)');
+            return [box.left, box.top, box.width, box.height, [...legend].map((line) => line.textContent)];
+        }})()""")
+        # On a log axis half of the chart lies left of what any curve reaches.
+        for share in (0.6, 0.7, 0.8, 0.9):
+            tab.point_at(left + share * width, top + height / 2)
+        tab.wait_for("tooltips().length === 1")
+        (told,) = tab.evaluate("tooltips()")
+        for line in lines:
+            assert re.search(rf"^{line}\b.*:\s*\d", told, re.MULTILINE), (line, told)
+        tab.point_at(left + width / 2, top - 40)
+        tab.wait_for("tooltips().length === 0")
     assert tab.errors == []
 
 

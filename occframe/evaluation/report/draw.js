@@ -6,6 +6,8 @@
       delete charts[plot.id];
       if (item) await Bokeh.embed.embed_item(item, plot.id);
     }
+    // Keys have nothing to do inside a chart, which is one picture to whoever goes by keys.
+    for (const view of Bokeh.index) view.canvas_view?.events_el.setAttribute("tabindex", "-1");
   };
   // A chart in a closed fold has no width yet.
   const folds = document.querySelectorAll("#details details");

@@ -69,6 +69,7 @@ def draw(axes: Axes, lines: Mapping[str, Line], colours: Mapping[str, str]) -> M
                 HoverTool(
                     renderers=[drawn],
                     mode="vline",
+                    line_policy="prev" if line.stepped else "nearest",
                     tooltips=[(axes.x, f"@x{{{axes.position}}}"), *shown],
                     formatters={"@x": "printf"},
                     attachment="horizontal",
@@ -84,12 +85,15 @@ def _columns(place: int, line: Line) -> dict[str, np.ndarray]:
 
 
 def _line(plot: Any, line: Line, place: str, source: ColumnDataSource, colour: str) -> Any:
+    """Returns what tells where the mouse is."""
     # Glyphs, not the methods of a figure: those make three more of each, for selections that a report has not.
     y, dash = f"y{place}", [6, 4] if line.dashed else []
     if line.stepped:
         if line.filled:
             plot.add_glyph(source, VAreaStep(x="x", y1=0, y2=y, step_mode="after", fill_color=colour, fill_alpha=0.16))
-        return plot.add_glyph(source, Step(x="x", y=y, mode="after", line_color=colour, line_width=2, line_dash=dash))
+        plot.add_glyph(source, Step(x="x", y=y, mode="after", line_color=colour, line_width=2, line_dash=dash))
+        # A step does not notice the mouse; an unseen line through its corners does.
+        return plot.add_glyph(source, Curved(x="x", y=y, line_alpha=0))
     if line.span is not None:
         band = VArea(x="x", y1=f"low{place}", y2=f"high{place}", fill_color=colour, fill_alpha=0.14)
         plot.add_glyph(source, band)
