@@ -55,7 +55,7 @@ class Canvas:
         self.parts: dict[str, Tensor] = {}
         self.grain = 1.0  # over the skin's; 0 for what was put in after the photograph was taken
         self.blotches = 0.0  # of colour, in pixel values: what JPEG and noise filters leave in the dark
-        self.softens = False  # True for thin and dark things, whose edges betray pictures that were never resampled
+        self.softens = False  # True for thin and dark things: edges and colours tell what was never resampled
 
     @cached_property
     def frame(self) -> FaceFrame:
@@ -141,8 +141,8 @@ class Canvas:
         self.parts[part] = alpha if before is None else before + alpha * (1 - before)
 
     def _inner(self, margin: int) -> Tensor:
-        """Which pixels are so far inside their image's own box that what the window holds beyond it, which is not the
-        same in every batch, is not within ``margin``."""
+        """Which pixels are ``margin`` or more inside their image's own box. What the window holds beyond that is not the
+        same in every batch; beyond the picture's border it is."""
         height, width = self.images.shape[2:]
         top, left, bottom, right = (per_image(side) for side in self._boxes.unbind(1))
         rows = ((self.y >= top + margin) | (top == 0)) & ((self.y < bottom - margin) | (bottom == height))
