@@ -141,8 +141,8 @@ class Canvas:
         self.parts[part] = alpha if before is None else before + alpha * (1 - before)
 
     def _inner(self, margin: int) -> Tensor:
-        """Which pixels are ``margin`` or more inside their image's own box. What the window holds beyond that is not the
-        same in every batch; beyond the picture's border it is."""
+        """Which pixels are ``margin`` or more inside their image's own box: what the window holds beyond that is not
+        the same in every batch. At the picture's border it is."""
         height, width = self.images.shape[2:]
         top, left, bottom, right = (per_image(side) for side in self._boxes.unbind(1))
         rows = ((self.y >= top + margin) | (top == 0)) & ((self.y < bottom - margin) | (bottom == height))
