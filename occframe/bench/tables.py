@@ -16,22 +16,20 @@ from occframe.evaluation.figures import headline_names, interval_text, title, va
 _BLOCK = re.compile(r"(<!-- bench: (?P<what>[^\n]*?) -->\n)(?P<body>.*?)(<!-- /bench -->)", re.DOTALL)
 
 
-def as_table(result: Mapping[str, Any], stale: Mapping[int, Sequence[str]] | None = None) -> Table:
-    figures = list(dict.fromkeys(key for row in result["rows"] for key in row["metrics"]))
+def as_table(result: Mapping[str, Any]) -> Table:
+    """The first three figures of each trial that stand on their own; the file has them all."""
+    by_trial: dict[str, dict[str, float]] = {}
+    for row in result["rows"]:
+        by_trial.setdefault(row["trial"], {}).update(dict.fromkeys(row["metrics"], 0.0))
+    figures = list(dict.fromkeys(name for known in by_trial.values() for name in headline_names(known, 3)))
     table = Table(title=f"{result['suite']} ({result['suite_hash']})")
     for heading in ("system", "trial", "condition"):
         table.add_column(heading)
     for figure in figures:
-        table.add_column(figure, justify="right")
-    for number, row in enumerate(result["rows"]):
-        values = (row["metrics"].get(figure) for figure in figures)
-        mark = " (stale)" if stale and number in stale else ""
-        table.add_row(
-            row["system"] + mark,
-            row["trial"],
-            row["condition"],
-            *("" if value is None else f"{value:.4f}" for value in values),
-        )
+        table.add_column(title(figure), justify="right")
+    for row in result["rows"]:
+        values = [value_text(row["metrics"], figure) for figure in figures]
+        table.add_row(row["system"], row["trial"], row["condition"], *values)
     return table
 
 

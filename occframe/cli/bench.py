@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from occframe.cli.common import discover, inline_option, json_option, read_with_plugins, strict_option
+from occframe.cli.common import discover, inline_option, json_option, read_with_plugins, strict_option, table_console
 from occframe.errors import OccframeError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        Console().print(as_table(result))
+        table_console().print(as_table(result))
         click.echo(f"written to {target}")
 
 

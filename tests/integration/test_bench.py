@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from occframe import OccframeError
 from occframe.bench import inputs as bench_inputs
 from occframe.bench.faces import faces_of, hardest
 from occframe.bench.results import cells
+from occframe.bench.suite import expand, load_suite
 from occframe.cli import cli
 from occframe.component import BackboneBlock
 from occframe.data import FaceParquetWriter
@@ -21,6 +23,7 @@ from occframe.gallery import Gallery, GalleryWriter
 from occframe.models import save_model
 from occframe.plugins import PluginRegistry
 from occframe.standalone import parse_block, standalone_context
+from occframe.yamlfile import read_yaml
 from occframe_datasets.synthetic import SyntheticFaces
 
 SUITE = """\
@@ -39,6 +42,7 @@ trials:
     data: faces
     protocol: {{use: verification, fars: [0.1], draw: {{genuine: 40, impostor: 200}}, rounds: 50}}
 """
+SUITES = Path(__file__).parents[2] / "benchmarks" / "suites"
 FACE = 'src="data:image/jpeg;base64,'
 
 
@@ -151,7 +155,8 @@ def test_a_system_of_another_run_from_the_command_line(folder, result, tmp_path)
 
 def test_a_second_run_reads_no_picture(folder, result, monkeypatch):
     monkeypatch.setattr(bench_inputs, "content_digest", lambda faces: pytest.fail("read again"))
-    run("bench", "run", folder / "suite.yaml")
+    said = run("bench", "run", folder / "suite.yaml")
+    assert re.search(r"network +│ pairs │ boxes-0_4 │ +\d+\.\d\d % │", said)
     assert json.loads((folder / "run" / "result.json").read_text())["inputs"] == result["inputs"]
 
 
@@ -302,3 +307,12 @@ def test_wrong_suites(folder, tmp_path, old, new, message):
     suite.write_text(SUITE.format(folder=folder, rival="", worst=0.4).replace(old, new, 1))
     with pytest.raises(Exception, match=message):
         run("bench", "run", suite)
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_suites_of_the_project_are_valid(path):
+    """Expanded: every generator takes every value of its sweep."""
+    registry = PluginRegistry.discover()
+    suite = load_suite(read_yaml(path), registry)
+    evaluated = [block for block in expand(suite, path.name, registry).steps.values() if block.use == "evaluate"]
+    assert len(evaluated) == len(suite.systems) * len(suite.trials)
