@@ -66,6 +66,31 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 2**31 - 1)
 
 
+def one_thread_here() -> None:
+    """Have torch compute with no more than the calling thread, which is one of as many as there are cores.
+
+    Left alone each of them has helpers of its own, which wait for one another: two threads that draw glasses on two
+    cores gain a third. ``torch.set_num_threads`` would say so to threads that begin later, too. Does nothing where
+    OpenMP's library cannot be found.
+    """
+    import torch
+
+    torch.get_num_threads()  # sets torch's default in a new thread, once
+    for library in _openmp():
+        library.omp_set_num_threads(1)
+
+
+@cache
+def _openmp() -> list[ctypes.CDLL]:
+    """Libraries of OpenMP in this process."""
+    try:
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+        paths = {line.split(maxsplit=5)[5] for line in mapped if "libgomp" in line or "libiomp5" in line}
+        return [ctypes.CDLL(path) for path in sorted(paths)]
+    except OSError:  # not Linux, or a library that was replaced while it was in use
+        return []
+
+
 def resolve_device(name: str) -> str:
     """A torch device string; "auto" is CUDA where there is one. Raises OccframeError for a device that is not there."""
     if name == "cpu":

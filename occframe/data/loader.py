@@ -24,6 +24,7 @@ from occframe.data.order import shuffled_rows
 from occframe.data.quarantine import Quarantine
 from occframe.data.transfer import moved, pinned, prepared
 from occframe.errors import OccframeError
+from occframe.machine import one_thread_here
 from occframe.random import derive_seed
 from occframe.types import Dataset, FaceBatch, OcclusionGenerator
 
@@ -139,7 +140,7 @@ class FaceLoader:
         parts = (slice(start + first, start + first + part) for start in starts)
         jobs = (partial(self._batch, number, order[rows], visits[rows]) for rows in parts)
         waiting: deque[Future[tuple[FaceBatch, Draws | None] | None]] = deque()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="faces") as pool:
+        with ThreadPoolExecutor(self.threads, "faces", initializer=one_thread_here) as pool:
             try:
                 # One batch in every thread, and one for each finished while the consumer works.
                 waiting.extend(pool.submit(job) for job in islice(jobs, 2 * self.threads))
