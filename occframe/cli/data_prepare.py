@@ -65,6 +65,8 @@ def prepare(
     click.echo(f"{made.faces}: {made.count:,} faces of {made.people:,} people")
     for reason, count in made.lost.items():
         click.echo(f"  left out: {count:,} {reason}, listed in lost.jsonl beside it")
+    for difference in made.unlike:
+        click.echo(f"  not the whole set, or another one: {difference}")
     for file in made.unverified:
         click.echo(f"  no checksum vouches for {file}: its own is in protocol.json")
     click.echo(f"In a pipeline: data: {{{entry.name}: {{use: parquet, url: {made.faces}}}}}")

@@ -17,7 +17,8 @@ _PARTS = {0: "train", 1: "valid", 2: "test"}
 
 def extra_columns(files: Mapping[str, SourceFile]) -> dict[str, type]:
     """The attributes as booleans, in lower case, and ``partition``."""
-    names, _ = _table(files["attributes"].path, header=True)
+    with open(files["attributes"].path, encoding="utf-8") as lines:
+        _count, names = next(lines, ""), next(lines, "").split()
     return {name.lower(): bool for name in names} | {"partition": str}
 
 

@@ -32,7 +32,7 @@ class Progress(Protocol):
 @dataclass(frozen=True)
 class Prepared:
     """faces: URL of the Parquet file. pairs: of the pair file, None where the set has none. lost: pictures left out, by
-    reason. unverified: files whose hash nobody vouches for."""
+    reason. unverified: files whose hash nobody vouches for. unlike: in what it is not the set that is known."""
 
     faces: str
     pairs: str | None
@@ -40,6 +40,7 @@ class Prepared:
     people: int
     lost: Mapping[str, int]
     unverified: list[str]
+    unlike: list[str]
 
 
 def prepare(
@@ -92,6 +93,7 @@ def prepare(
         len(counted.people),
         lost.reasons,
         [file.name for file in files.values() if not file.verified],
+        _unlike(entry, counted, len(packed.first) if packed else None),
     )
 
 
@@ -122,6 +124,14 @@ class _Counted:
             self.pictures += 1
             self.people.add(picture.identity)
             yield picture
+
+
+def _unlike(entry: ProtocolEntry, counted: _Counted, pairs: int | None) -> list[str]:
+    """pairs: of a file that says of its pictures only which of them show one person."""
+    counts = [(pairs, entry.pairs, "pairs")]
+    if pairs is None:
+        counts = [(counted.pictures, entry.pictures, "pictures"), (len(counted.people), entry.people, "people")]
+    return [f"{found:,} {what} instead of {known:,}" for found, known, what in counts if known and found != known]
 
 
 def _by_mib(advance: Callable[[int], None]) -> Callable[[int], None]:

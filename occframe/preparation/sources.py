@@ -40,7 +40,8 @@ def find_entry(name: str) -> ProtocolEntry:
 
 
 def find_files(entry: ProtocolEntry, source: Path) -> dict[str, Path]:
-    """One file a role. source: the folder they lie in, or the only file there is to a set.
+    """One file a role. source: the folder they lie in, themselves or in folders of it (as CelebA's Anno, Eval and Img),
+    or one of the files, beside the others.
 
     Raises OccframeError with all that is missing, and how to get it.
     """
@@ -54,9 +55,13 @@ def find_files(entry: ProtocolEntry, source: Path) -> dict[str, Path]:
     missing = []
     for role in roles:
         names = [file.name for file in entry.files if file.role == role]
-        there = [name for name in names if (folder / name).is_file()]
-        if there:
-            found[there[0]] = folder / there[0]
+        there = [
+            path for name in names for path in (folder / name, *sorted(folder.glob(f"*/{name}"))) if path.is_file()
+        ]
+        if source in there:
+            found[source.name] = source
+        elif there:
+            found[there[0].name] = there[0]
         else:
             missing.append(" or ".join(names))
     if missing:

@@ -23,7 +23,7 @@ from occframe.face_frame import template_landmarks
 from occframe.preparation.archives import read_archive
 from occframe.preparation.lfw import pictures
 from occframe.preparation.prepare import prepare
-from occframe.preparation.sources import SourceFile, find_entry
+from occframe.preparation.sources import SourceFile, find_entry, find_files
 from occframe.standalone import parse_block, standalone_context
 from occframe.types import DetectedFace
 from occframe_registry import protocols
@@ -65,6 +65,8 @@ def test_celeba_from_its_landmarks(tmp_path: Path, celeba: Path) -> None:
     assert code == 0, said
     assert "non-commercial research only" in said
     assert "5 faces of 3 people" in said
+    assert "another one: 6 pictures instead of 202,599" in said
+    assert "another one: 3 people instead of 10,177" in said
     assert "no checksum vouches for img_align_celeba.zip" in said
     assert f"data: {{celeba: {{use: parquet, url: {out}/faces.parquet}}}}" in said
     faces = ParquetFaces(str(out / "faces.parquet"))
@@ -79,6 +81,20 @@ def test_celeba_from_its_landmarks(tmp_path: Path, celeba: Path) -> None:
     assert [file["verified"] for file in record["files"]] == [False] * 5
     assert all(len(file["sha256"]) == 64 for file in record["files"])
     assert json.loads((out / "lost.jsonl").read_text())["id"] == "000006.jpg"
+
+
+def test_files_in_the_folders_of_their_origin_and_the_archive_that_is_named(celeba: Path, tmp_path: Path) -> None:
+    origin = {"identity_CelebA.txt": "Anno", "list_attr_celeba.txt": "Anno", "list_eval_partition.txt": "Eval"}
+    for name, folder in origin.items():
+        (celeba / folder).mkdir(exist_ok=True)
+        (celeba / name).rename(celeba / folder / name)
+    found = find_files(find_entry("celeba"), celeba)
+    assert found["identity_CelebA.txt"] == celeba / "Anno" / "identity_CelebA.txt"
+    assert len(found) == 5
+    for name in ("lfw.tgz", "lfw-funneled.tgz", "pairs.txt"):
+        (tmp_path / name).touch()
+    assert set(find_files(find_entry("lfw"), tmp_path)) == {"lfw.tgz", "pairs.txt"}
+    assert set(find_files(find_entry("lfw"), tmp_path / "lfw-funneled.tgz")) == {"lfw-funneled.tgz", "pairs.txt"}
 
 
 def test_another_file_than_the_known_one_is_refused(tmp_path: Path, celeba: Path) -> None:
@@ -216,6 +232,8 @@ def test_a_bin_becomes_faces_and_pairs(tmp_path: Path) -> None:
     code, said = run("cfp-fp", str(file), "-o", str(tmp_path / "out"), "--accept-licence")
     assert code == 0, said
     assert "no checksum vouches for cfp_fp.bin" in said
+    assert "another one: 2 pairs instead of 7,000" in said
+    assert "people instead" not in said
     faces = ParquetFaces(str(tmp_path / "out" / "faces.parquet"))
     assert [bytes(item) for item in faces.read(range(3))] == [first, second, third]
     assert faces.subjects[0] == faces.subjects[1] != faces.subjects[2]
