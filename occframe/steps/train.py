@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from occframe.component import BackboneBlock, DataRef, FileRef, LossBlock, ModelRef, OcclusionBlock
 from occframe.distributed import Ranks, ranks
-from occframe.errors import OccframeError, first_line
-from occframe.machine import default_threads, keep_freed_memory
+from occframe.errors import OccframeError
+from occframe.machine import default_threads
 from occframe.precision import Precision
 from occframe.step import StepConfig, StepContext, StepOutcome
 from occframe.training.optimisers import OptimiserConfig, Sgd
@@ -100,36 +100,28 @@ class TrainStep:
         from occframe.data import Quarantine
         from occframe.models import save_model
         from occframe.random import derive_seed
-        from occframe.storage import join
+        from occframe.training.run import carry_out, seeded, tell_unreadable
 
         config: TrainConfig = context.config
         together = ranks()
-        if context.device.startswith("cpu"):
-            keep_freed_memory()
         faces = context.dataset(config.data)
         classes = _classes(faces, config.data)
         batch_size = min(config.batch_size, len(faces.ids))
         if batch_size < config.batch_size:
             context.note(f"`{config.data}` has {batch_size} images, less than batch_size: every step sees them all")
         quarantine = Quarantine()
-        devices = [context.device] if torch.device(context.device).type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derive_seed(context.seed, "train"))
+        with seeded(context, "train"):
             training = _assemble(context, faces, classes, batch_size, quarantine, together)
             if not together.is_main:  # the networks are alike; what training draws, dropout for one, is not
                 torch.manual_seed(derive_seed(context.seed, "train", together.rank))
-            if done := training.resume():
-                context.note(f"went on from the checkpoint of step {done} of {training.total_steps}")
-            _run(context, training, batch_size)
+            carry_out(context, training, batch_size)
         if not together.is_main:
             return StepOutcome()
+        tell_unreadable(context, quarantine)
         figures = training.journal.last["epoch"]
         losses = {name: figures[name] for name in training.update.columns if name in figures}
         whole = training.journal.whole
         metrics = {**losses, **whole.figures(), "steps": float(training.step), "images": float(whole.images)}
-        if summary := quarantine.summary():
-            context.note(summary)
-        quarantine.write(join(context.url, "quarantine.jsonl"))
         extra = {"identities": len(classes), "images": len(faces.ids), "epochs": config.epochs, "losses": losses}
         backbone: nn.Module = training.update.recogniser.backbone  # type: ignore[assignment]  # types.py imports no torch
         meta = save_model(context.url, backbone, config.backbone, extra=extra)
@@ -170,17 +162,12 @@ def _assemble(
     from occframe.data import FaceLoader
     from occframe.models import begin_from, load_model
     from occframe.precision import resolve_precision
-    from occframe.storage import join
-    from occframe.training.checkpoint import Checkpoints
     from occframe.training.compiling import compile_in_place
-    from occframe.training.journal import Journal
-    from occframe.training.loop import Plan, Training
-    from occframe.training.metrics import MetricsLog, NoLog
     from occframe.training.needs import check_needs
     from occframe.training.optimisers import build_optimiser
     from occframe.training.parts import apply_parts
     from occframe.training.recogniser import GradientStep, Recogniser, Term
-    from occframe.training.schedules import Span, rate_factor
+    from occframe.training.run import training_of
     from occframe.weights import load_weights
 
     config: TrainConfig = context.config
@@ -243,16 +230,17 @@ def _assemble(
         config.optimiser, recogniser.parameters(), factors=factors, scaled_gradients=precision == "fp16"
     )
     update = GradientStep(recogniser, optimiser, clip_norm=config.clip_norm, together=together)
-    log = MetricsLog(join(context.url, "metrics.jsonl"), context.track) if together.is_main else NoLog()
-    journal = Journal(log, update.columns, every=config.log_every, device=device)
-    span = Span(loader.batches_per_epoch, loader.batches_per_epoch * config.epochs)
-
-    def rate(step: int) -> float:
-        return config.optimiser.lr * rate_factor(config.schedule, step, span)
-
-    plan = Plan(steps=span.total_steps, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60)
-    checkpoints = Checkpoints(join(context.url, "checkpoints"), context.note)
-    return Training(loader, update, plan, journal, checkpoints, device=device, together=together)
+    return training_of(
+        context,
+        loader,
+        update,
+        steps=loader.batches_per_epoch * config.epochs,
+        lr=config.optimiser.lr,
+        schedule=config.schedule,
+        log_every=config.log_every,
+        checkpoint_minutes=config.checkpoint_minutes,
+        together=together,
+    )
 
 
 def _check_teacher(teacher: LoadedModel, backbone: Backbone) -> None:
@@ -264,25 +252,6 @@ def _check_teacher(teacher: LoadedModel, backbone: Backbone) -> None:
             f"{ours[1]} to {ours[2]}: it cannot teach it",
             remedy="use the model that the backbone begins with as its teacher",
         )
-
-
-def _run(context: StepContext, training: Training[GradientStep], batch_size: int) -> None:
-    import torch
-
-    from occframe.training.profiling import profiled_if
-
-    left = training.total_steps - training.step
-    try:
-        with (
-            profiled_if(context, left, wanted=training.together.is_main) as after_step,
-            context.progress("training", left * batch_size, "images") as progress,
-        ):
-            training.run(stop=context.stop_requested, progress=progress, after_step=after_step)
-    except torch.OutOfMemoryError as error:
-        raise OccframeError(
-            f"{context.device} has no memory left for batches of {batch_size} images: {first_line(error)}",
-            remedy="lower batch_size, or set precision: bf16",
-        ) from error
 
 
 def _names(losses: Sequence[LossBlock]) -> list[str]:

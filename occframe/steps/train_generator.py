@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from occframe.component import DataRef, GeneratorBlock, GeneratorRef, ModelRef, OcclusionBlock
-from occframe.errors import OccframeError, first_line
-from occframe.machine import default_threads, keep_freed_memory
+from occframe.machine import default_threads
 from occframe.step import StepConfig, StepContext, StepOutcome
 from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
 from occframe.training.optimisers import Adam
@@ -83,26 +82,16 @@ class TrainGeneratorConfig(StepConfig):
 
 class TrainGeneratorStep:
     def run(self, context: StepContext) -> StepOutcome:
-        import torch
-
         from occframe.data import Quarantine
         from occframe.generators import save_generator
-        from occframe.random import derive_seed
-        from occframe.storage import join
+        from occframe.training.run import carry_out, seeded, tell_unreadable
 
         config: TrainGeneratorConfig = context.config
-        if context.device.startswith("cpu"):
-            keep_freed_memory()
         quarantine = Quarantine()
-        with torch.random.fork_rng(devices=[context.device] if context.device.startswith("cuda") else []):
-            torch.manual_seed(derive_seed(context.seed, "train"))
+        with seeded(context, "train"):
             training, networks = _assemble(context, quarantine)
-            if done := training.resume():
-                context.note(f"went on from the checkpoint of step {done} of {training.total_steps}")
-            _run(context, training)
-        if summary := quarantine.summary():
-            context.note(summary)
-        quarantine.write(join(context.url, "quarantine.jsonl"))
+            carry_out(context, training, config.batch_size)
+        tell_unreadable(context, quarantine)
         last = training.journal.last["steps"]
         losses = {name: last[name] for name in training.update.columns if name in last}
         whole = training.journal.whole
@@ -129,15 +118,10 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
     from occframe.model_files import read_state
     from occframe.models import load_model
     from occframe.precision import resolve_precision
-    from occframe.storage import join
     from occframe.training.adversarial import AdversarialStep, Adversaries
     from occframe.training.adversarial_watch import Watch
-    from occframe.training.checkpoint import Checkpoints
     from occframe.training.frozen_features import FrozenFeatures
-    from occframe.training.journal import Journal
-    from occframe.training.loop import Plan, Training
-    from occframe.training.metrics import MetricsLog
-    from occframe.training.schedules import Span, rate_factor
+    from occframe.training.run import training_of
     from occframe.weights import load_state_dict
 
     config: TrainGeneratorConfig = context.config
@@ -165,24 +149,15 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
         clip_norm=config.clip_norm,
     )
     batches, samples = _data(context, generator.image_spec, quarantine)
-    span = Span(batches.batches_per_epoch, config.iterations)
-
-    def rate(step: int) -> float:
-        return config.optimiser.lr * rate_factor(config.schedule, step, span)
-
-    journal = Journal(
-        MetricsLog(join(context.url, "metrics.jsonl"), context.track),
-        update.columns,
-        every=config.log_every,
-        device=device,
-    )
-    training = Training(
+    training = training_of(
+        context,
         batches,
         update,
-        Plan(steps=config.iterations, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60),
-        journal,
-        Checkpoints(join(context.url, "checkpoints"), context.note),
-        device=device,
+        steps=config.iterations,
+        lr=config.optimiser.lr,
+        schedule=config.schedule,
+        log_every=config.log_every,
+        checkpoint_minutes=config.checkpoint_minutes,
         watch=Watch(context.url, networks, samples, every=config.sample_every, total_steps=config.iterations),
     )
     return training, networks
@@ -234,23 +209,3 @@ def _data(
         chosen = Subset(given, [place * len(given.ids) // count for place in range(count)])
         samples = next(batches(chosen, real, count).epoch(0))
     return batches(given, real, batch_size, shuffle=True, flip=config.flip, drop_last=True), samples
-
-
-def _run(context: StepContext, training: Training[AdversarialStep]) -> None:
-    import torch
-
-    from occframe.training.profiling import profiled_if
-
-    config: TrainGeneratorConfig = context.config
-    left = training.total_steps - training.step
-    try:
-        with (
-            profiled_if(context, left) as after_step,
-            context.progress("training", left * config.batch_size, "images") as bar,
-        ):
-            training.run(stop=context.stop_requested, progress=bar, after_step=after_step)
-    except torch.OutOfMemoryError as error:
-        raise OccframeError(
-            f"{context.device} has no memory left for batches of {config.batch_size} images: {first_line(error)}",
-            remedy="lower batch_size, or set precision: bf16",
-        ) from error

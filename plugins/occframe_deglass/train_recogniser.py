@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from occframe.errors import OccframeError
-from occframe.machine import default_threads, keep_freed_memory
+from occframe.machine import default_threads
 from occframe.step import StepConfig, StepContext, StepOutcome
 from occframe_deglass.recogniser_configs import TrainGlassesRecogniserConfig
 
@@ -25,32 +25,19 @@ if TYPE_CHECKING:
 
 class TrainGlassesRecogniserStep:
     def run(self, context: StepContext) -> StepOutcome:
-        import torch
-
         from occframe.data import Quarantine
         from occframe.models import save_model
-        from occframe.random import derive_seed
         from occframe.storage import join, write_json
+        from occframe.training.run import carry_out, seeded, tell_unreadable
 
         config: TrainGlassesRecogniserConfig = context.config
-        if context.device.startswith("cpu"):
-            keep_freed_memory()
         quarantine = Quarantine()
-        devices = [context.device] if torch.device(context.device).type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derive_seed(context.seed, "recogniser"))
+        with seeded(context, "recogniser"):
             learning = _Learning(context, quarantine)
-            training = learning.training()
-            if done := training.resume():
-                context.note(f"went on from the checkpoint of step {done} of {training.total_steps}")
-            left = (training.total_steps - training.step) * config.batch_size
-            with context.progress("learning glasses", left, "images") as progress:
-                training.run(stop=context.stop_requested, progress=progress)
+            carry_out(context, learning.training(), config.batch_size)
         temperature, bias = learning.calibrate()
         measured = learning.measure(temperature, bias)
-        if summary := quarantine.summary():
-            context.note(summary)
-        quarantine.write(join(context.url, "quarantine.jsonl"))
+        tell_unreadable(context, quarantine)
         write_json(join(context.url, "parts.json"), learning.ids())
         calibration = {"temperature": temperature, "bias": bias}
         extra = {**calibration, "measured": measured}
@@ -106,13 +93,9 @@ class _Learning:
         import torch
 
         from occframe.precision import resolve_precision
-        from occframe.storage import join
-        from occframe.training.checkpoint import Checkpoints
-        from occframe.training.journal import Journal
-        from occframe.training.loop import Plan, Training
-        from occframe.training.metrics import MetricsLog
         from occframe.training.optimisers import AdamW, build_optimiser
-        from occframe.training.schedules import CosineSchedule, Span, rate_factor
+        from occframe.training.run import training_of
+        from occframe.training.schedules import CosineSchedule
         from occframe_deglass.recogniser_data import GlassesBatches, subset
         from occframe_deglass.recogniser_training import RecogniserUpdate
 
@@ -133,19 +116,15 @@ class _Learning:
         settings = AdamW(lr=config.lr, weight_decay=config.weight_decay, decay_norm_and_bias=False)
         optimiser = build_optimiser(settings, self.recogniser.parameters())
         update = RecogniserUpdate(self.recogniser, optimiser, resolve_precision(config.precision, context.device))
-        span = Span(batches.batches_per_epoch, batches.batches_per_epoch * config.epochs)
-        schedule = CosineSchedule(warmup_epochs=min(1.0, config.epochs / 4))
-
-        def rate(step: int) -> float:
-            return config.lr * rate_factor(schedule, step, span)
-
-        return Training(
+        return training_of(
+            context,
             batches,
             update,
-            Plan(steps=span.total_steps, rate=rate, checkpoint_seconds=config.checkpoint_minutes * 60),
-            Journal(MetricsLog(join(context.url, "metrics.jsonl")), update.columns, every=20, device=context.device),
-            Checkpoints(join(context.url, "checkpoints"), context.note),
-            device=context.device,
+            steps=batches.batches_per_epoch * config.epochs,
+            lr=config.lr,
+            schedule=CosineSchedule(warmup_epochs=min(1.0, config.epochs / 4)),
+            log_every=20,
+            checkpoint_minutes=config.checkpoint_minutes,
         )
 
     def _loader(
