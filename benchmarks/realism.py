@@ -164,6 +164,7 @@ def main() -> None:
         row = {
             "generator": use,
             "version": generator.version,
+            "seed": arguments.seed,
             "real": len(real),
             "synthetic": len(ours),
             "auc": round(detect(images, labels, folds, arguments.seed), 3),
