@@ -32,12 +32,6 @@ def local_path(url: str) -> Path | None:
     return Path(path) if "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol) else None
 
 
-def absolute(url: str) -> str:
-    """The URL as a process in another working directory would write it."""
-    path = local_path(url)
-    return str(url) if path is None else str(path)
-
-
 def exists(url: str) -> bool:
     fs, path = filesystem(url)
     return bool(fs.exists(path))

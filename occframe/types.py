@@ -442,7 +442,8 @@ class Engine(Protocol):
 
     def start(self, makes: Sequence[Callable[[], Callable[[Any], Any]]]) -> AbstractContextManager[Crew]:
         """A worker for each of ``makes``, which is called once there, and again where the worker is replaced: it loads
-        what the work needs and gives the function that does it. The workers end with the context."""
+        what the work needs and gives the function that does it. Relative paths mean there what they mean here, where
+        there is such a directory. The workers end with the context."""
 
     def close(self) -> None:
         """The run is over."""

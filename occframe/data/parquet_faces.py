@@ -14,7 +14,6 @@ import pyarrow as pa
 from occframe.data.row_groups import PictureCache, open_parts
 from occframe.data.stamps import stamp
 from occframe.errors import OccframeError
-from occframe.storage import absolute
 
 
 class ParquetFaces:
@@ -77,7 +76,7 @@ class ParquetFaces:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Another process opens the files itself."""
-        return self._again, (absolute(self.url),)
+        return self._again, (self.url,)
 
     @cached_property
     def ids(self) -> Sequence[str]:

@@ -20,7 +20,7 @@ from occframe.gallery.manifest import MANIFEST
 from occframe.gallery.matching import merge_hits
 from occframe.gallery.snapshot import Snapshot
 from occframe.gallery.store import Gallery
-from occframe.storage import absolute, exists, join
+from occframe.storage import exists, join
 from occframe.types import Crew, Engine, Hits, Matcher
 
 _FOLDER = "shares"
@@ -50,7 +50,7 @@ class ShardedIndex:
     ) -> ShardedIndex:
         """edges: rows where the shares begin, and where the last one ends."""
         shares = [Share(snapshot, first, stop) for first, stop in pairwise(edges)]
-        return cls(build, block, absolute(url), absolute(gallery), shares)
+        return cls(build, block, url, gallery, shares)
 
     def build_all(self, engine: Engine, advance: Callable[[int], None]) -> None:
         """Build and save every share, by the workers of ``engine``."""

@@ -135,6 +135,8 @@ def _embed(
         quarantine.share *= len(ids) / len(left)
     if engine.workers:
         away = recipe.on(engine.device or context.device)
+        if context.device.startswith("cuda") and away.build.device == "cpu":
+            context.note(f"this run is on {context.device}, the workers of its engine compute on CPUs")
         size = CHUNK_BATCHES * away.batch_size
         chunks = [left[start : start + size] for start in range(0, len(left), size)]
         makes: list[Any] = [away] * min(engine.workers, len(chunks))

@@ -48,13 +48,8 @@ class Recipe:
 
 
 def recipe_of(context: StepContext, faces: Dataset) -> Recipe:
-    from occframe.storage import absolute
-
-    def reachable(artefact: Artefact) -> Artefact:
-        return replace(artefact, url=absolute(artefact.url))
-
     names = [item for item in walk(context.config) if isinstance(item, Reference) and not isinstance(item, DataRef)]
-    artefacts = {str(name): reachable(context.artefact(name)) for name in names}
+    artefacts = {str(name): context.artefact(name) for name in names}
     return Recipe(context.build, context.config, artefacts, faces)
 
 

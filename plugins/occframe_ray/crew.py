@@ -6,6 +6,8 @@ import os
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,7 +22,7 @@ _END = object()
 
 
 class _Worker:
-    """The actor. make: a reference in a list, which Ray leaves to us to look up.
+    """The actor. make: a working directory, and a reference that Ray leaves to us to look up, as it is in a tuple.
 
     It comes with every call, and the first one makes: Ray tells the cause of a call that failed, but not of an actor
     that could not be made, and an actor that was started again begins with such a call.
@@ -29,11 +31,14 @@ class _Worker:
     def __init__(self) -> None:
         self._work: Callable[[Any], Any] | None = None
 
-    def get_ready(self, make: list[Any]) -> None:
+    def get_ready(self, make: tuple[str, Any]) -> None:
         if self._work is None:
-            self._work = ray.get(make[0])()
+            folder, reference = make
+            with suppress(OSError):  # a machine that shares nothing but URLs
+                os.chdir(folder)
+            self._work = ray.get(reference)()
 
-    def do(self, make: list[Any], item: Any) -> tuple[int, Any]:
+    def do(self, make: tuple[str, Any], item: Any) -> tuple[int, Any]:
         """The process that did it, and what it gave."""
         self.get_ready(make)
         assert self._work is not None
@@ -60,7 +65,7 @@ class ActorCrew:
                 f"what the workers need cannot be sent to them: {first_line(error)}",
                 remedy="a data set or component used here cannot be pickled; `occframe plugins check` says which",
             ) from error
-        self._makes = [[sent[id(make)]] for make in makes]
+        self._makes = [(str(Path.cwd()), sent[id(make)]) for make in makes]
         self._actors = [actor.remote() for _ in makes]
 
     def make(self) -> None:

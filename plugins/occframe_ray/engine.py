@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -33,6 +34,7 @@ class RayEngine:
             )
         self._config = config
         self._ours = False
+        self._refuse_nobody()
 
     @property
     def device(self) -> str:
@@ -73,6 +75,23 @@ class RayEngine:
             self._ray.shutdown()
             self._ours = False
 
+    def _refuse_nobody(self) -> None:
+        """Ray tries an address where nobody answers for a quarter of an hour, and a run may ask it late."""
+        host, colon, port = self._config.address.rpartition(":")
+        if not colon or "/" in host or not port.isdecimal():
+            return
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise self._no_cluster(error) from error
+
+    def _no_cluster(self, error: Exception) -> OccframeError:
+        return OccframeError(
+            f"there is no Ray cluster at `{self._config.address}`: {first_line(error)}",
+            remedy="`ray start --head` starts one, `ray start --address HOST:PORT` adds a machine to it; "
+            "or write `address: local`",
+        )
+
     @property
     def _where(self) -> str:
         return "this machine" if self._config.address == "local" else f"the Ray cluster `{self._config.address}`"
@@ -110,10 +129,6 @@ class RayEngine:
             try:
                 ray.init(address=self._config.address, **quiet)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise OccframeError(
-                    f"there is no Ray cluster at `{self._config.address}`: {first_line(error)}",
-                    remedy="`ray start --head` starts one, `ray start --address HOST:PORT` adds a machine to it; "
-                    "or write `address: local`",
-                ) from error
+                raise self._no_cluster(error) from error
         self._ours = True
         return ray

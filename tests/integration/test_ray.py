@@ -166,12 +166,13 @@ def assert_same_hits(left: Path, right: Path) -> None:
 
 def run(folder: Path, name: str, engine: str) -> Result:
     file = folder / f"{name}.yaml"
-    file.write_text(PIPELINE.format(run_dir=folder / name, root=ROOT, engine=engine))
+    file.write_text(PIPELINE.format(run_dir=name, root=ROOT, engine=engine))
     return CliRunner().invoke(cli, ["run", str(file)], catch_exceptions=False)
 
 
-def test_a_pipeline_on_ray_makes_what_it_makes_without(tmp_path, ray):
+def test_a_pipeline_on_ray_makes_what_it_makes_without(tmp_path, ray, monkeypatch):
     assert ray.workers == 2  # it is connected: the pipeline takes what is there
+    monkeypatch.chdir(tmp_path)  # where Ray's processes are not
     assert run(tmp_path, "one", "{}").exit_code == 0
     done = run(tmp_path, "two", "{use: ray, actors: 2}")
     assert done.exit_code == 0, done.output
@@ -210,11 +211,19 @@ def test_a_worker_killed_while_searching(tmp_path, ray):
 
 
 def test_without_ray_the_run_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("occframe_ray.engine.find_spec", lambda name: None)
     with pytest.raises(OccframeError, match="the engine `ray` needs Ray, which is not installed") as caught:
         run(tmp_path, "none", "{use: ray}")
     assert caught.value.remedy == "pip install 'occframe[ray]'"
     assert not (tmp_path / "none" / "train").exists()  # not after a day of training
+
+
+def test_nobody_at_the_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OccframeError, match=r"there is no Ray cluster at `localhost:1`: .*refused"):
+        run(tmp_path, "nobody", "{use: ray, address: 'localhost:1'}")
+    assert not (tmp_path / "nobody" / "train").exists()
 
 
 def test_data_that_cannot_be_sent(tmp_path, ray, model):
