@@ -64,8 +64,8 @@ def title(name: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital, to stand at the beginning."""
-    return text[:1].upper() + text[1:]
+    """With a capital, to stand at the beginning; a symbol stays as it is."""
+    return text if text.startswith(_TITLES["d-prime"]) else text[:1].upper() + text[1:]
 
 
 def signed(number: str) -> str:
