@@ -1,8 +1,9 @@
 """What each row of the glasses study is trained with: one recipe, and what the row changes in it.
 
-On a CPU the recipe is ``pipelines/deglass-quick.yaml``: narrow networks at 112 x 112, in two steps. On a GPU it is
-``pipelines/deglass-paired.yaml``, the reference network. Ablations take the quick recipe's second step on both, from
-scratch and for a shorter time; they are to be compared with ``short``, which changes nothing else.
+The row ``paired-blend`` is ``pipelines/deglass-paired.yaml``, the reference network, which takes a GPU; ``quick`` is
+``pipelines/deglass-quick.yaml``, narrow networks at 112 x 112. Other rows change the last step of one of them, trained
+from scratch: of the reference on a GPU, of the narrow one on a CPU. Ablations take the narrow one on both and less time;
+they are to be compared with ``short``, which changes nothing else.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
 QUICK, FULL = PIPELINES / "deglass-quick.yaml", PIPELINES / "deglass-paired.yaml"
 
 #: Updates of an ablation.
-SHORT = 600
-#: The row that is the recipe itself.
-WHOLE = "paired-blend"
+SHORT = 250
+#: The recipes themselves.
+WHOLE, CPU_WHOLE = "paired-blend", "quick"
 #: What learns from real wearers: nothing but the discriminator asks for the glasses to go.
 UNPAIRED: dict[str, Any] = {"mode": "unpaired", "data": "worn", "clean": "faces", "occlusion": None, "batch_size": 32}
 #: row -> what it changes in the recipe's last step; dictionaries are merged.
 ROWS: dict[str, dict[str, Any]] = {
     WHOLE: {},
+    CPU_WHOLE: {},
     "unpaired": UNPAIRED
     | {
         # Left strong, and slow enough not to run away.
@@ -60,8 +62,14 @@ ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("itera
 AFTERWARDS = frozenset({"real"})
 
 
+def rows_for(device: str) -> list[str]:
+    """What is trained where no rows are named."""
+    return [row for row in ROWS if device != "cpu" or row != WHOLE]
+
+
 def recipe_of(row: str, device: str) -> Path:
-    return QUICK if device == "cpu" or row in ABLATIONS else FULL
+    narrow = row == CPU_WHOLE or row in ABLATIONS or (device == "cpu" and row != WHOLE)
+    return QUICK if narrow else FULL
 
 
 def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int, device: str = "cpu") -> dict[str, Any]:
@@ -77,8 +85,9 @@ def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int, devic
     recogniser, *_, refined = recipe["steps"]
     recogniser["weights"] = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
     refined["name"] = "refined"
-    if row != WHOLE:
-        start = str(runs / f"{WHOLE}-{seed}" / "refined") if row == "real" else None
+    if row not in (WHOLE, CPU_WHOLE):
+        beginning = runs / f"{CPU_WHOLE if device == 'cpu' else WHOLE}-{seed}" / "refined"
+        start = str(beginning) if row in AFTERWARDS else None
         recipe["steps"] = [recogniser, merged(refined, {"start": start} | ROWS[row])]
     return recipe
 

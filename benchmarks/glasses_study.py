@@ -27,7 +27,7 @@ import torch
 from benchmarks.glasses_data import cut_out
 from benchmarks.glasses_paired import KINDS, PairedTest, as_bytes, gains, telea
 from benchmarks.glasses_real import measured
-from benchmarks.glasses_recipes import ABLATIONS, AFTERWARDS, ROWS, pipeline, recipe_of, recogniser_pipeline
+from benchmarks.glasses_recipes import ABLATIONS, AFTERWARDS, ROWS, pipeline, recogniser_pipeline, rows_for
 from occframe.bench.suite import evaluation_step, expand, load_suite
 from occframe.component import BuildContext
 from occframe.gallery import Gallery
@@ -116,24 +116,22 @@ def sheets(folder: Path, test: PairedTest, removers: dict[str, LoadedGenerator])
         cv2.imwrite(str(folder / f"{kind}.png"), np.concatenate(pictures)[:, :, ::-1])
 
 
-def device_name(device: str) -> str:
-    return "CPU" if device == "cpu" else torch.cuda.get_device_name(device)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--rows", default=",".join(ROWS), help="which rows to train and measure")
+    parser.add_argument("--rows", help="which rows to train and measure; if absent all that the device can train")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--no-training", action="store_true", help="measure what lies in runs/glasses-study as it is")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets; none are drawn without")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "glasses.json")
     arguments = parser.parse_args()
-    rows = arguments.rows.split(",")
+    rows = arguments.rows.split(",") if arguments.rows else rows_for(arguments.device)
     if unknown := set(rows) - ROWS.keys():
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     counts = cut_out(arguments.shared, RUNS / "data")
-    train(rows, arguments.shared, arguments.device, arguments.jobs)
+    if not arguments.no_training:
+        train(rows, arguments.shared, arguments.device, arguments.jobs)
 
     build = BuildContext(PluginRegistry.discover(), device=arguments.device)
     removers = {row: load_generator(str(RUNS / f"{row}-{SEED}" / "refined"), build) for row in rows}
@@ -152,8 +150,6 @@ def main() -> None:
     result = {
         "format": 1,
         "study": "glasses",
-        "recipes": {row: recipe_of(row, arguments.device).name for row in rows},
-        "device": device_name(arguments.device),
         "faces": counts,
         "paired": on_pairs,
         "paired_gains": gains(on_pairs, BASELINE),
@@ -161,7 +157,13 @@ def main() -> None:
         "real": on_real,
         "real_suite": suite,
         "trained": {
-            row: {"updates": card["extra"]["iterations"], "mode": card["extra"]["mode"], "changes": ROWS[row]}
+            row: {
+                "updates": card["extra"]["iterations"],
+                "mode": card["extra"]["mode"],
+                "generator": card["generator"],
+                "device": read_yaml(RUNS / f"{row}-{SEED}" / "pipeline.resolved.yaml").value["device"],
+                "changes": ROWS[row],
+            }
             for row, card in trained.items()
         },
         "not_trained": sorted(set(ROWS) - set(rows)),
