@@ -119,16 +119,19 @@ class RayEngine:
 
         if ray.is_initialized():
             return ray
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._config.address == "local":
             # Ray waits for ever for cores that are not there: those that were asked for are.
             wanted = math.ceil((self._config.actors or 0) * self._config.cpus_per_actor)
-            ray.init(address="local", num_cpus=max(usable_cores(), wanted), **quiet)
-        else:
-            del quiet["include_dashboard"]
-            try:
-                ray.init(address=self._config.address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise self._no_cluster(error) from error
+            quiet |= {"include_dashboard": False, "num_cpus": max(usable_cores(), wanted)}
+        try:
+            ray.init(address=self._config.address, **quiet)
+        except Exception as error:  # of many kinds, plain Exception among them
+            if self._config.address == "local":
+                raise OccframeError(
+                    f"Ray does not start on this machine: {first_line(error)}",
+                    remedy="it may be too busy: run the same command again; /tmp/ray/session_latest/logs says more",
+                ) from error
+            raise self._no_cluster(error) from error
         self._ours = True
         return ray
