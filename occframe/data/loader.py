@@ -193,12 +193,11 @@ class FaceLoader:
             landmarks=self._landmarks(rows, sizes),
         )
         draws = self._augmentation.draw(epoch, rows, visits)
-        here = self.augment_on == "workers"
-        if here:
+        to_cuda = self.device.type == "cuda"
+        if self.augment_on == "workers":
             batch = self._augmentation(batch, draws)
-        if self.device.type == "cuda":
-            batch, draws = pinned(batch), pinned(draws)
-        return batch, None if here else draws
+            return pinned(batch) if to_cuda else batch, None
+        return (pinned(batch), pinned(draws)) if to_cuda else (batch, draws)
 
     def _finished(self, made: tuple[FaceBatch, Draws | None]) -> FaceBatch:
         batch, draws = made
