@@ -48,9 +48,9 @@ class _Crew:
         self._recipe = Recipe(
             runner.pipeline.config.model_dump(mode="json"),
             runner.pipeline.source.name,
-            runner.registry.inline,
-            max(1, usable_cores() // count),
+            runner.registry,
         )
+        self._cores = max(1, usable_cores() // count)
         self._workers: list[Worker] = []
         self._begun: dict[str, tuple[PlannedStep, float]] = {}
         self._bars: dict[tuple[str, int], Bar] = {}
@@ -101,7 +101,8 @@ class _Crew:
                 return worker
         if len(self._workers) == len(self._devices):
             return None
-        self._workers.append(Worker(self._recipe, self._devices[len(self._workers)]))
+        device = self._devices[len(self._workers)]
+        self._workers.append(Worker(self._recipe, cores=self._cores, device=device))
         return self._workers[-1]
 
     def _begin(self, step: PlannedStep, worker: Worker) -> None:

@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from occframe.errors import OccframeError
 from occframe.machine import CORES
 from occframe.step import Progress, StepOutcome
+
+if TYPE_CHECKING:
+    from occframe.plugins import PluginRegistry
 
 #: How long a worker that is told to go may take until it is made to.
 _PATIENCE = 10.0
@@ -34,15 +36,11 @@ _STOP = "stop"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a worker makes its pipeline from. config: of the pipeline, as plain data. inline: plugin files.
-
-    cores: each worker may use.
-    """
+    """What a worker makes its pipeline from. config: of the pipeline, as plain data. source: what it is called."""
 
     config: Mapping[str, Any]
     source: str
-    inline: tuple[Path, ...]
-    cores: int
+    registry: PluginRegistry
 
 
 # --- what a worker says -----------------------------------------------------------------------------------------------
@@ -102,13 +100,16 @@ Said = Note | BarBegun | BarMoved | BarEnded | Figures | Finished
 class Worker:
     """A process that runs one step at a time. step: the one it runs, "" while it has none.
 
-    device: what it computes on.
+    cores: it may use. device: it computes on. Raises PluginError: a plugin cannot be found by another process.
     """
 
-    def __init__(self, recipe: Recipe, device: str) -> None:
+    def __init__(self, recipe: Recipe, *, cores: int, device: str) -> None:
         self.step = ""
         self._link, its_end = get_context("spawn").Pipe()
-        self._process: BaseProcess = get_context("spawn").Process(target=_work, args=(its_end, recipe, device))
+        # Packed here: unpacking it loads plugins, which may import what reads its number of threads then.
+        self._process: BaseProcess = get_context("spawn").Process(
+            target=_work, args=(its_end, pickle.dumps(recipe), cores, device)
+        )
         with _signals_held_back():
             self._process.start()
         its_end.close()
@@ -175,11 +176,11 @@ def _signals_held_back() -> Iterator[None]:
 # --- the worker -------------------------------------------------------------------------------------------------------
 
 
-def _work(link: Connection, recipe: Recipe, device: str) -> None:
+def _work(link: Connection, packed: bytes, cores: int, device: str) -> None:
     """Runs the steps it is told until it is told none."""
     # Read by torch and numpy when they are imported, below.
-    os.environ.setdefault("OMP_NUM_THREADS", str(recipe.cores))
-    os.environ[CORES] = str(recipe.cores)
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    os.environ[CORES] = str(cores)
     voice, stop = _Voice(link), threading.Event()
     steps: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(link, steps, stop), daemon=True).start()
@@ -188,7 +189,6 @@ def _work(link: Connection, recipe: Recipe, device: str) -> None:
 
     from occframe.config import load_pipeline
     from occframe.pipeline import Runner, RunningStep
-    from occframe.plugins import PluginRegistry
     from occframe.rundir import RunDir
     from occframe.yamlfile import dump_yaml, parse_yaml
 
@@ -216,10 +216,10 @@ def _work(link: Connection, recipe: Recipe, device: str) -> None:
         outcome: StepOutcome | Exception
         try:
             if runner is None:
-                registry = PluginRegistry.discover(inline=recipe.inline)
+                recipe: Recipe = pickle.loads(packed)
                 raw = dict(recipe.config) | {"device": device}
-                pipeline = load_pipeline(parse_yaml(dump_yaml(raw), recipe.source), registry)
-                runner = Runner(pipeline, registry, Console(quiet=True))
+                pipeline = load_pipeline(parse_yaml(dump_yaml(raw), recipe.source), recipe.registry)
+                runner = Runner(pipeline, recipe.registry, Console(quiet=True))
             runner.run_dir = RunDir(runner.run_dir.url)  # with what the steps before made
             context = Context(runner, name, runner.pipeline.steps[name], runner.run_dir.step_url(name))
             notes = context.notes

@@ -16,6 +16,7 @@ import pytest
 from occframe.machine import CORES
 
 TOY = Path(__file__).with_name("toy_steps.py")
+PATIENCE = 120  # seconds, on a busy machine
 RUN = """
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ class Project:
 
     def run(self) -> tuple[int, str]:
         process = self.start()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
         return process.returncode, said
 
     def statuses(self) -> dict[str, str]:
@@ -75,7 +76,7 @@ class Project:
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -160,7 +161,7 @@ def test_a_request_to_stop_reaches_all_and_the_next_run_goes_on(project: Project
     process = project.start()
     workers = project.wait_for("a", "b")
     os.killpg(process.pid, number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE)
     assert "stopping at the next safe place" in said
     assert "Interrupted: stopped" in said
     assert "failed" not in said
@@ -178,7 +179,7 @@ def test_a_second_request_does_not_wait(project: Project) -> None:
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert project.statuses() == {"a": "interrupted", "b": "interrupted"}
     assert all(map(is_gone, workers))
 
@@ -188,6 +189,6 @@ def test_no_process_outlives_the_run(project: Project) -> None:
     process = project.start()
     workers = project.wait_for("a", "b")
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     until(lambda: all(map(is_gone, workers)))
     assert project.statuses() == {"a": "running", "b": "running"}

@@ -67,16 +67,17 @@ class Make:
         """Until as many steps are here as `value` says: none of them ends alone."""
         here = Path(self.config.trace).parent
         (here / f"{context.name}.here").write_text(str(os.getpid()))
-        for _ in range(600):
+        for _ in range(2400):
             if context.stop_requested():
                 raise Interrupted("stopped by the user", remedy="run the same command again to go on")
             if len(list(here.glob("*.here"))) >= self.config.value:
                 return
             time.sleep(0.05)
+        raise OccframeError("nobody came")
 
     def hang(self, context: StepContext) -> None:
         self.meet(context)
-        time.sleep(60)
+        time.sleep(600)
 
     def be_killed(self, context: StepContext) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
