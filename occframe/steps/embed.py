@@ -143,7 +143,7 @@ def _embed(
     else:
         chunks = [left]
         makes = [lambda: partial(embedder.embed, quarantine=quarantine)]
-    with engine.start(makes) as crew, context.progress("embedding", len(left), "images") as progress:
+    with context.progress("embedding", len(left), "images") as progress, engine.start(makes) as crew:
         began = committed = time.monotonic()
         for batch in chain.from_iterable(crew.map(chunks)):
             for name, bad in batch.unreadable.items():
