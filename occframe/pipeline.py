@@ -28,7 +28,7 @@ from occframe.random import derive_seed
 from occframe.rundir import RunDir, StepRecord, canonical, environment, now
 from occframe.step import Artefact, Progress, StepOutcome
 from occframe.stopping import stop_on_signal
-from occframe.storage import exists, filesystem, join, read_json, write_bytes
+from occframe.storage import exists, join, read_json, write_bytes
 from occframe.tracking import Tracking
 from occframe.types import RunFacts
 from occframe.yamlfile import dump_yaml
@@ -121,6 +121,8 @@ class Runner:
 
     def _fingerprint(self, name: str, block: StepBlock, planned: Mapping[str, PlannedStep]) -> str:
         """Of everything the result of a step depends on."""
+        from occframe.data.stamps import content_stamp
+
         inputs: dict[str, Any] = {}
         for reference in self.pipeline.references(name):
             if reference.is_external:
@@ -132,7 +134,7 @@ class Runner:
                 splits = data.model_dump(mode="json").get("splits")
                 inputs[reference] = [self._source(reference.head).fingerprint(), splits, self._components(data)]
         options = block.config.model_dump(mode="json")
-        files = {str(item): _stamp(item) for item in walk(block.config) if isinstance(item, FileRef)}
+        files = {str(item): content_stamp(item) for item in walk(block.config) if isinstance(item, FileRef)}
         parts = [self._components(block), options, files, inputs, self.pipeline.config.seed]
         return hashlib.sha256(canonical(parts)).hexdigest()[:32]
 
@@ -432,17 +434,6 @@ class RunningStep:
     @property
     def run_info(self) -> Mapping[str, Any]:
         return self._runner.run_dir.info
-
-
-def _stamp(file: FileRef) -> str:
-    """Changes with the file; what cannot be looked at is the step's to complain about."""
-    from occframe.data.stamps import stamp
-
-    try:
-        fs, path = filesystem(file)
-        return stamp(fs.info(path))
-    except (OSError, OccframeError):
-        return "not there"
 
 
 def _refuse(value: Any) -> Any:
