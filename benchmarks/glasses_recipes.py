@@ -2,8 +2,8 @@
 
 The row ``paired-blend`` is ``pipelines/deglass-paired.yaml``, the reference network, which takes a GPU; ``quick`` is
 ``pipelines/deglass-quick.yaml``, narrow networks at 112 x 112. Other rows change the last step of one of them, trained
-from scratch: of the reference on a GPU, of the narrow one on a CPU. Ablations take the narrow one on both and less time;
-they are to be compared with ``short``, which changes nothing else.
+from scratch: of the reference on a GPU, of the narrow one on a CPU. Ablations take the narrow one, less
+time, and are to be compared with ``short``, which changes nothing else.
 """
 
 from __future__ import annotations
