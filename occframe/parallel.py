@@ -125,6 +125,8 @@ class _Crew:
                 self._runner.tracking.figures(worker.step, values, at)
             case Finished():
                 step, _ = self._begun[worker.step]
+                for key in [key for key in self._bars if key[0] == worker.step]:
+                    self._bars.pop(key).finish()  # of a process that died
                 self._settle(step, said)
                 del self._begun[worker.step]
                 worker.step = ""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 #: How long a worker that is told to go may take until it is made to.
 _PATIENCE = 10.0
 _BETWEEN_MOVES = 0.1  # seconds
-_STOP = "stop"
 
 
 @dataclass(frozen=True)
@@ -116,13 +115,13 @@ class Worker:
 
     def start(self, step: str) -> None:
         self.step = step
-        with suppress(OSError):  # likewise
+        with suppress(OSError):  # it may be dead, which is noticed where it is listened to
             self._link.send(step)
 
     def ask_to_stop(self) -> None:
         """The step ends at its next safe place."""
-        with suppress(OSError):  # it may be dead, which is noticed where it is listened to
-            self._link.send(_STOP)
+        with suppress(OSError):
+            self._link.send(None)
 
     def said(self) -> Iterator[Said]:
         """What it said since the last call. Its death is said by a ``Finished`` with an error."""
@@ -250,7 +249,7 @@ def _listen(link: Connection, steps: SimpleQueue[str], stop: threading.Event) ->
             told = link.recv()
         except (EOFError, OSError):
             os._exit(1)  # nobody waits for what is being done
-        if told == _STOP:
+        if told is None:
             stop.set()
         else:
             steps.put(told)
