@@ -92,7 +92,7 @@ class Recipe:
 
     epochs: int = 4
     batch_size: int = 64
-    lr: float = 0.02
+    lr: float = 0.01
     whole_trunk: bool = False
     device: str = "cpu"
     jobs: int = 1

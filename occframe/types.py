@@ -299,8 +299,8 @@ class Backbone(Protocol):
 
     It may offer ``embed_form()`` and ``explain_form()``: copies of it for inference, which give the same embedding
     faster, the first without what only training or explaining needs; ``columns``, names of figures with their types
-    ("int64" or "float64"), and ``describe(output) -> Mapping[str, Tensor [B]]``, what it says of each image by these
-    names, which the ``embed`` step can store; and ``begin_state_dict(state)``: the weights with
+    ("int64", "float64" or "list<float>"), and ``describe(output) -> Mapping[str, Tensor [B] or [B, n]]``, what it says
+    of each image by these names, which the ``embed`` step can store; and ``begin_state_dict(state)``: the weights with
     which to begin a training, given those of an earlier model of another make-up.
     """
 

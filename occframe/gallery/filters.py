@@ -46,6 +46,8 @@ class Condition:
         types = {"id": "string", "subject": "string", **schema.columns}
         if column not in types:
             raise OccframeError(f"the gallery has no column `{column}`", remedy=f"it has {', '.join(types)}")
+        if types[column] == "list<float>":
+            raise OccframeError(f"`{column}` holds lists, which no condition compares", remedy="name another column")
         try:
             return cls(column, operator, _value(written, types[column]))
         except ValueError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from occframe.errors import OccframeError
-from occframe.gallery.manifest import GallerySchema
+from occframe.gallery.manifest import ColumnType, GallerySchema
 
 SCHEMA_KEY = b"occframe.gallery"
 
@@ -34,9 +34,13 @@ def arrow_schema(schema: GallerySchema) -> pa.Schema:
         pa.field("id", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
         pa.field("embedding", pa.binary(schema.row_bytes), nullable=False),
-        *(pa.field(name, pa.type_for_alias(kind)) for name, kind in schema.columns.items()),
+        *(pa.field(name, _arrow_type(kind)) for name, kind in schema.columns.items()),
     ]
     return pa.schema(fields, metadata={SCHEMA_KEY: schema.model_dump_json().encode()})
+
+
+def _arrow_type(kind: ColumnType) -> pa.DataType:
+    return pa.list_(pa.float32()) if kind == "list<float>" else pa.type_for_alias(kind)
 
 
 def rows_per_group(schema: GallerySchema) -> int:

@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 FORMAT = "occframe-gallery"
 VERSION = 1
 
-ColumnType = Literal["string", "int64", "float64", "bool"]
+ColumnType = Literal["string", "int64", "float64", "bool", "list<float>"]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 

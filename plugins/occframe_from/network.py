@@ -86,18 +86,23 @@ class MaskedRecogniser(nn.Module):
         """What ``describe`` gives, with its types."""
         if self.decoder is None:
             return {}
+        shares = {"masked": "float64"} | ({} if self.mask_on_embedding else {"mask": "list<float>"})
         box = {f"occluded_{side}": "int64" for side in ("left", "top", "right", "bottom")}
         if self.predictor is None:
-            return {"masked": "float64"}
+            return shares
         if isinstance(self.predictor, CornerPredictor):
-            return {"masked": "float64", **box}
-        return {"masked": "float64", "pattern": "int64", "pattern_probability": "float64", **box}
+            return {**shares, **box}
+        return {**shares, "pattern": "int64", "pattern_probability": "float64", **box}
 
     def describe(self, output: BackboneOutput) -> dict[str, Tensor]:
         """Of each image, [B]: ``masked``, share of its features that the mask took away; ``pattern`` of the codebook, 0
-        for none, and its probability; ``occluded_left`` … ``occluded_bottom`` in pixels, right and bottom exclusive."""
+        for none, and its probability; ``occluded_left`` … ``occluded_bottom`` in pixels, right and bottom exclusive.
+        ``mask``, [B, h w], where it lies on a map: what is left of each place, row by row, mean over the channels."""
         extras, height, width = output.extras, self.image_spec.height, self.image_spec.width
-        said = {"masked": 1 - extras["mask"].float().flatten(1).mean(1)}
+        mask = extras["mask"].float()
+        said = {"masked": 1 - mask.flatten(1).mean(1)}
+        if mask.ndim == 4:
+            said["mask"] = mask.mean(1).flatten(1)
         if self.predictor is None:
             return said
         if "pattern_logits" in extras:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -108,8 +109,11 @@ def test_two_stages_from_a_plain_trunk(tmp_path: Path, faces: Any, trunk: Path) 
     (said,), (bare,) = (list(found.iter_batches(columns=list(found.schema.columns))) for found in (gallery, plain))
     assert bare.columns == {}
     assert abs(said.vectors.astype(float) - bare.vectors.astype(float)).max() < 1e-3
-    columns = ["masked", "pattern", "pattern_probability"]
+    columns = ["masked", "mask", "pattern", "pattern_probability"]
     assert list(said.columns) == [*columns, *(f"occluded_{side}" for side in ("left", "top", "right", "bottom"))]
+    masks = np.array(said.columns["mask"].tolist())
+    assert masks.shape == (len(said.vectors), 9)  # 48 / 16 places a side
+    assert np.allclose(1 - masks.mean(1), said.columns["masked"], atol=1e-6)
     book = PatternCodebook(3, 48, 48)
     for pattern, left, bottom in zip(
         *(said.columns[name] for name in ("pattern", "occluded_left", "occluded_bottom")), strict=True

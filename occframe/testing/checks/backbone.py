@@ -217,7 +217,7 @@ def forms_agree(subject: Subject) -> None:
 
 @check()
 def describes_its_columns(subject: Subject) -> None:
-    """``describe``, where it is offered, gives the ``columns`` with their types, one figure an image."""
+    """``describe``, where it is offered, gives the ``columns`` with their types, one figure or list an image."""
     network = _lively(subject)
     if not hasattr(network, "columns"):
         raise Inapplicable("it offers no `columns`")
@@ -226,9 +226,11 @@ def describes_its_columns(subject: Subject) -> None:
     said = form.describe(_output(form, _inputs(network)))
     require(set(said) == set(network.columns), f"it describes {sorted(said)}, and declares {sorted(network.columns)}")
     for name, kind in dict(network.columns).items():
-        require(list(said[name].shape) == [COUNT], f"{name} has the shape {list(said[name].shape)}, not [{COUNT}]")
-        require(kind in ("int64", "float64"), f"{name} is declared as {kind!r}")
-        require((kind == "float64") == said[name].is_floating_point(), f"{name} is {said[name].dtype}, declared {kind}")
+        require(kind in ("int64", "float64", "list<float>"), f"{name} is declared as {kind!r}")
+        shape, wanted = list(said[name].shape), f"[{COUNT}, n]" if kind == "list<float>" else f"[{COUNT}]"
+        fits = shape[:1] == [COUNT] and len(shape) == (2 if kind == "list<float>" else 1)
+        require(fits, f"{name} has the shape {shape}, not {wanted}")
+        require((kind != "int64") == said[name].is_floating_point(), f"{name} is {said[name].dtype}, declared {kind}")
 
 
 @check(tier="extra")
