@@ -56,7 +56,7 @@ def explain_face(model: LoadedModel, face: np.ndarray) -> Explanation:
         )
     mask = extras["mask"][0].float()
     heat = (1 - mask.mean(0)).cpu().numpy() if mask.ndim == 3 else None
-    said = {name: values[0].item() for name, values in model.backbone.describe(output).items()}
+    said = {name: values[0].tolist() for name, values in model.backbone.describe(output).items()}
     pattern, probability = said.get("pattern"), said.get("pattern_probability")
     box = None
     if "occluded_left" in said:

@@ -10,6 +10,7 @@ import inspect
 import os
 import tempfile
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import click
@@ -79,6 +80,8 @@ def cli_page() -> str:
 def _helps(path: str, command: click.Command, parent: click.Context | None) -> Iterator[tuple[str, str]]:
     settings = command.context_settings | {"terminal_width": 100, "max_content_width": 100}
     with click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, **settings) as context:
+        command = copy(command)
+        command._help_option = None  # as click made it for a test that called this command alone, with other names
         yield path, command.get_help(context)
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
