@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from occframe.errors import OccframeError
+from occframe.fetching import sha256_of
 from occframe.storage import filesystem, local_path
 
 # What file systems call the thing that changes with a file's content, best first.
@@ -37,5 +38,4 @@ def content_stamp(url: str) -> str:
 @lru_cache(maxsize=1024)
 def _digest(path: str, changes: str) -> str:
     """Read once while ``changes`` stays."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))
