@@ -32,7 +32,7 @@ from occframe.data import FaceLoader, ParquetFaces, loader
 from occframe.standalone import parse_block, standalone_context
 from occframe_datasets.recordio import RecordIoFaces
 
-_STAGES = ("read", "decode", "crop", "flip", "occlude", "collate", "pin", "transfer")
+_STAGES = ("read", "decode", "crop", "draw, flip", "occlude", "collate", "pin", "transfer")
 _BATCH = 128
 _THREADS = len(os.sched_getaffinity(0))
 
@@ -108,8 +108,8 @@ def stages(path: Path, occlusion_name: str, device: str) -> tuple[dict[str, floa
             setattr(occlusion, name, clock.around("occlude", getattr(occlusion, name)))
     faces.read = clock.around("read", faces.read)
     augmentation = made._augmentation
-    made._augmentation = clock.around("flip", augmentation.__call__)
-    made._augmentation.draw = clock.around("flip", augmentation.draw)
+    made._augmentation = clock.around("draw, flip", augmentation.__call__)
+    made._augmentation.draw = clock.around("draw, flip", augmentation.draw)
     made._batch = clock.around("collate", made._batch)
     with (
         patch.object(loader, "decode", clock.around("decode", loader.decode)),
