@@ -26,6 +26,7 @@ GALLERY: dict[str, dict[str, dict[str, Any]]] = {
         **{lens: {"use": "glasses", "lenses": [lens]} for lens in ("tinted", "gradient", "reflective")},
         "dark": {"use": "sunglasses", "lenses": ["dark"]},
         "mirror": {"use": "sunglasses", "lenses": ["mirror"]},
+        "random": {"use": "random-eyewear"},
     },
     "masks": {
         **{kind: {"use": "medical-mask", "kinds": [kind], "wearing": ["full"]} for kind in get_args(MaskKind)},

@@ -8,6 +8,11 @@ from occframe import hookimpl
 _SUITE = {
     "glasses": ("eyewear:glasses", "GlassesConfig", "glasses: ten frame shapes, lenses that tint, reflect and refract"),
     "sunglasses": ("eyewear:sunglasses", "SunglassesConfig", "sunglasses: dark, gradient and mirrored lenses"),
+    "random-eyewear": (
+        "eyewear_random:build",
+        "RandomEyewearConfig",
+        "glasses of any colour, lens and place, as nobody wears them, to learn from",
+    ),
     "medical-mask": (
         "medical_mask:build",
         "MedicalMaskConfig",

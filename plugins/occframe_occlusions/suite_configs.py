@@ -90,6 +90,21 @@ class SunglassesConfig(EyewearConfig):
     refraction: Fraction = Field(0.0, description="0..1: 1 lets the strongest lenses shrink what is behind them by 9 %")
 
 
+class RandomEyewearConfig(EyewearConfig):
+    shapes: tuple[FrameShape, ...] = Field(
+        FRAME_SHAPES, min_length=1, description="frame shapes; one named twice is twice as likely"
+    )
+    lenses: tuple[Lens, ...] = Field(
+        ("clear", "clear", "tinted", "gradient", "reflective", "dark", "dark", "dark", "mirror"),
+        min_length=1,
+        description="kinds of lenses that are not wild; one named twice is twice as likely",
+    )
+    thickness_mm: tuple[float, float] = Field(
+        (0.7, 10.0), description="least and largest width of a rim; thin ones are metal, others plastic"
+    )
+    wild: Fraction = Field(0.6, description="share of the faces whose lenses tint and mirror in any colour")
+
+
 MaskKind = Literal["surgical", "kn95", "cloth", "patterned"]
 Wearing = Literal["full", "nose-out", "chin"]
 
