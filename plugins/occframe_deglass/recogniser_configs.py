@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from occframe.component import BackboneBlock, Config, DataRef, OcclusionBlock
+from occframe.component import BackboneBlock, Config, DataRef, ModelRef, OcclusionBlock
 from occframe.precision import Precision
 from occframe.step import StepConfig
+from occframe.training.parts import Part
 
 
 class GlassesRecogniserConfig(Config):
     """None, eyeglasses or sunglasses."""
 
-    size: Literal[112, 128, 160, 224] = Field(112, description="height and width of the aligned faces it is given")
+    trunk: BackboneBlock | None = Field(
+        None,
+        description="a recogniser whose maps are looked at, with capability `split`, and which says what faces it is "
+        "given; none: a network of its own",
+    )
+    maps: list[str] = Field(
+        [], description="of the trunk's maps, by name, which are looked at; none: the deepest of stride 8 or less"
+    )
+    size: Literal[112, 128, 160, 224] = Field(
+        112, description="without a trunk: height and width of the aligned faces it is given"
+    )
     width: int = Field(
         16,
         ge=4,
         le=128,
-        description="channels of the first layer; 16 makes 338 thousand parameters, 31 M multiplications a face",
+        description="without a trunk: channels of the first layer; 16 makes 338 thousand parameters, 31 M "
+        "multiplications a face",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of the features that are dropped in training")
+
+    @model_validator(mode="after")
+    def _of_one_network(self) -> Self:
+        own = self.size, self.width
+        if self.trunk is not None and own != (112, 16):
+            raise ValueError("size and width are those of the network that is built without a trunk: leave them out")
+        if self.trunk is None and self.maps:
+            raise ValueError("maps are a trunk's: name the trunk too")
+        return self
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        trunk = {"use": "mobilefacenet", "input_size": [32, 32], "embedding_dim": 16}
+        return [{"width": 4}, {"trunk": trunk, "maps": ["stage1", "stage2"]}]
 
 
 _SYNTHETIC: dict[str, Any] = {
@@ -43,6 +70,14 @@ class TrainGlassesRecogniserConfig(StepConfig):
         "glasses-recogniser",
         validate_default=True,
         description="the classifier; it has the columns glasses, sunglasses",
+    )
+    start: ModelRef | None = Field(
+        None, description="a model to begin with: the recogniser that the trunk is of, or an earlier one of glasses"
+    )
+    parts: dict[str, Part] = Field(
+        {},
+        description="what learns at a pace of its own, by the beginning of a weight's name, as in `train`: "
+        "`trunk: {rate: 0}` stands still, `trunk: {rate: 0.1, statistics: keep}` adapts",
     )
     attribute: str | None = Field(
         "eyeglasses",

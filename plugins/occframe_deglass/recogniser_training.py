@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from occframe.images import to_model_input
-from occframe.precision import ResolvedPrecision, autocast
 from occframe.training.faults import first_bad_weight
+from occframe.training.recogniser import Recogniser
 from occframe.types import FaceBatch
 from occframe_deglass.calibration import EITHER, calibrated, expected_calibration_error, f1_score, log_likelihood
-from occframe_deglass.recogniser import GlassesRecogniser
 
 # Other detectors place landmarks a little otherwise: degrees, share of the size, share of the side.
 _TURN, _SCALE, _SHIFT = 8.0, 0.1, 0.05
@@ -28,21 +27,18 @@ class RecogniserUpdate:
     columns = ("loss", "accuracy")
     skips_overflow = False
 
-    def __init__(self, recogniser: GlassesRecogniser, optimiser: Optimizer, precision: ResolvedPrecision) -> None:
+    def __init__(self, recogniser: Recogniser, optimiser: Optimizer) -> None:
+        """recogniser: of a ``GlassesRecogniser``, in training mode. optimiser: of ``build_optimiser``."""
         self.recogniser = recogniser
         self.optimiser = optimiser
-        self.precision = precision
 
     def __call__(self, batch: FaceBatch, rate: float) -> list[Tensor]:
         """batch: on the model's device, kinds of glasses as ``identities``. rate: learning rate."""
         assert batch.identities is not None
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        images = to_model_input(jitter(batch.images), self.recogniser.image_spec)
-        images = images.contiguous(memory_format=torch.channels_last)
-        with autocast(self.precision, images.device.type):
-            logits = self.recogniser(images).embedding
-        loss = -log_likelihood(logits.float(), batch.identities).mean()
+            group["lr"] = rate * group["factor"]
+        logits = self.recogniser.embed(jitter(batch.images)).embedding
+        loss = -log_likelihood(logits, batch.identities).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)

@@ -59,6 +59,7 @@ class _Learning:
         import numpy as np
 
         from occframe.data.splits import SplitPart, split_rows
+        from occframe.models import begin_from
         from occframe_deglass.recogniser import GlassesRecogniser
         from occframe_deglass.recogniser_data import kinds_of_glasses
 
@@ -73,6 +74,10 @@ class _Learning:
             raise OccframeError(
                 f"`{self.config.backbone.use}` is no glasses recogniser", remedy="write `backbone: glasses-recogniser`"
             )
+        if self.config.start is not None:
+            begin_from(recogniser, context.artefact(self.config.start).url)
+        elif self.config.backbone.config.trunk is not None:
+            context.note("the trunk begins at random; name the model that it is of as `start`")
         self.recogniser: GlassesRecogniser = recogniser.to(context.device)
         self.kinds: np.ndarray = kinds_of_glasses(self.faces, self.config.attribute, self.config.darkness)
         parts = {"calibrate": SplitPart(identities=self.config.calibrate), "train": SplitPart(identities="rest")}
@@ -90,10 +95,10 @@ class _Learning:
         return {part: [self.faces.ids[row] for row in rows] for part, rows in self.rows.items()}
 
     def training(self) -> Training:
-        import torch
-
         from occframe.precision import resolve_precision
         from occframe.training.optimisers import AdamW, build_optimiser
+        from occframe.training.parts import apply_parts
+        from occframe.training.recogniser import Recogniser
         from occframe.training.run import training_of
         from occframe.training.schedules import CosineSchedule
         from occframe_deglass.recogniser_data import GlassesBatches, subset
@@ -112,10 +117,12 @@ class _Learning:
         )
         if not share:
             context.note("nobody in the training faces wears real glasses: only synthetic ones are learnt")
-        self.recogniser.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        precision = resolve_precision(config.precision, context.device)
+        recogniser = Recogniser(self.recogniser, [], precision=precision, channels_last=True)
+        factors = apply_parts(recogniser, config.parts)
         settings = AdamW(lr=config.lr, weight_decay=config.weight_decay, decay_norm_and_bias=False)
-        optimiser = build_optimiser(settings, self.recogniser.parameters())
-        update = RecogniserUpdate(self.recogniser, optimiser, resolve_precision(config.precision, context.device))
+        optimiser = build_optimiser(settings, recogniser.parameters(), factors=factors)
+        update = RecogniserUpdate(recogniser.train(), optimiser)
         return training_of(
             context,
             batches,

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from occframe.component import BuildContext, DatasetBlock
+from occframe.component import BackboneBlock, BuildContext, DatasetBlock
 from occframe.data import FaceLoader
 from occframe.errors import Interrupted, OccframeError
-from occframe.models import load_model
+from occframe.model_files import read_state
+from occframe.models import load_model, save_model
 from occframe.plugins import PluginRegistry
 from occframe.removal import tell_glasses
 from occframe.standalone import parse_block
+from occframe.step import Artefact
 from occframe_deglass.recogniser_configs import TrainGlassesRecogniserConfig
 from occframe_deglass.train_recogniser import TrainGlassesRecogniserStep
 from tests.fakes import FakeStepContext, stop_after
@@ -45,7 +47,7 @@ class Drawn:
         return "drawn"
 
 
-def training(url: Path, stop: Any = lambda: False, **options: Any) -> FakeStepContext:
+def training(url: Path, stop: Any = lambda: False, artefacts: Any = None, **options: Any) -> FakeStepContext:
     return FakeStepContext(
         url,
         {
@@ -55,6 +57,7 @@ def training(url: Path, stop: Any = lambda: False, **options: Any) -> FakeStepCo
         TrainGlassesRecogniserConfig,
         name="glasses",
         datasets={"faces": Drawn()},
+        artefacts=artefacts,
         stop=stop,
     )  # fmt: skip
 
@@ -91,6 +94,46 @@ def test_a_stopped_training_goes_on_bit_by_bit(tmp_path: Path) -> None:
     TrainGlassesRecogniserStep().run(training(tmp_path / "whole", **options))
     stopped, whole = (load_model(str(tmp_path / name), BUILD).backbone.state_dict() for name in ("stopped", "whole"))
     assert all(torch.equal(value, whole[name]) for name, value in stopped.items())
+
+
+SMALL = {"use": "mobilefacenet", "input_size": [32, 32], "embedding_dim": 16}
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    block = parse_block(BackboneBlock, SMALL, BUILD)
+    network = BUILD.build(block)
+    url = str(tmp_path_factory.mktemp("recogniser"))
+    return Artefact("recogniser", "model", url, save_model(url, network, block))
+
+
+@pytest.mark.parametrize(("rate", "learns"), [(0.0, False), (0.5, True)])
+def test_a_recogniser_s_trunk_stands_still_or_follows(
+    tmp_path: Path, recogniser: Artefact, rate: float, learns: bool
+) -> None:
+    context = training(
+        tmp_path,
+        backbone={"use": "glasses-recogniser", "trunk": SMALL, "dropout": 0.1},
+        start="recogniser",
+        parts={"trunk": {"rate": rate, "statistics": "keep"}, "trunk.stem": {"rate": 0}},
+        test=0.0,
+        artefacts={"recogniser": recogniser},
+    )
+    TrainGlassesRecogniserStep().run(context)
+    assert not context.notes
+    after, before = read_state(str(tmp_path)), read_state(recogniser.url)
+    for key, value in before.items():
+        read = key.startswith(("stem_depthwise", "stage1", "stage2"))
+        weight = "running" not in key and "num_batches" not in key
+        assert torch.equal(after[f"trunk.{key}"], value) == (not (learns and read and weight)), key
+    assert after["head.2.weight"].any()
+    assert after["head.0.running_var"].ne(1).all()
+
+
+def test_a_trunk_without_weights_is_told(tmp_path: Path) -> None:
+    context = training(tmp_path, backbone={"use": "glasses-recogniser", "trunk": SMALL}, epochs=1, test=0.0)
+    TrainGlassesRecogniserStep().run(context)
+    assert any("the trunk begins at random" in note for note in context.notes)
 
 
 def test_without_an_attribute_synthetic_glasses_teach(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from occframe.component import BuildContext, DatasetBlock, OcclusionBlock
+from occframe.component import BackboneBlock, BuildContext, DatasetBlock, OcclusionBlock
 from occframe.data import BadImage, FaceLoader
 from occframe.errors import OccframeError
 from occframe.face_frame import template_landmarks
 from occframe.plugins import PluginRegistry
 from occframe.standalone import parse_block
 from occframe.types import FaceBatch
+from occframe.weights import load_state_dict
 from occframe_deglass.calibration import (
     EITHER,
     calibrated,
@@ -24,7 +25,7 @@ from occframe_deglass.calibration import (
     fit_calibration,
     log_likelihood,
 )
-from occframe_deglass.recogniser import GlassesRecogniser
+from occframe_deglass.recogniser import EyeBand, GlassesRecogniser
 from occframe_deglass.recogniser_data import GlassesBatches, kinds_of_glasses, light_behind_lenses, synthetic_kinds
 from occframe_deglass.recogniser_training import Answers, jitter
 
@@ -45,7 +46,7 @@ def drawn(identities: int = 4, images: int = 3, **attributes: Any) -> Any:
 
 def test_the_network_is_small_and_sees_each_image_alone() -> None:
     torch.manual_seed(0)
-    network = GlassesRecogniser(size=112, width=16, dropout=0.1).eval()
+    network = GlassesRecogniser(EyeBand(size=112, width=16), dropout=0.1).eval()
     assert sum(item.numel() for item in network.parameters()) == 338_579  # the bar is 1.3 M
     images = torch.randn(3, 3, 112, 112)
     output = network(images)
@@ -59,11 +60,66 @@ def test_the_network_is_small_and_sees_each_image_alone() -> None:
 
 
 def test_only_the_band_of_the_eyes_is_seen() -> None:
-    network = GlassesRecogniser(size=112, width=4, dropout=0).eval()
+    network = GlassesRecogniser(EyeBand(size=112, width=4), dropout=0).eval()
     images = torch.rand(1, 3, 112, 112)
     other = images.clone()
     other[:, :, :22], other[:, :, 88:] = 0, 1
     assert torch.equal(network(images).embedding, network(other).embedding)
+
+
+def on_trunk(**options: Any) -> Any:
+    small = {"use": "mobilefacenet", "input_size": [32, 32], "embedding_dim": 16}
+    return BUILD.build(parse_block(BackboneBlock, {"use": "glasses-recogniser", "trunk": small} | options, BUILD))
+
+
+def test_a_trunk_says_what_it_is_given_and_its_map_is_read() -> None:
+    network = on_trunk().eval()
+    assert network.image_spec == network.trunk.image_spec
+    assert network.image_spec.height == 32
+    assert network.head[-1].in_features == 128 * 14  # the map of stride 8; mean, maximum and a grid of 3 x 4
+    assert on_trunk(maps=["stage1", "last"]).head[-1].in_features == (64 + 512) * 14
+    torch.nn.init.normal_(network.head[-1].weight)
+    images = torch.randn(3, 3, 32, 32)
+    logits = network(images).embedding
+    assert logits.shape == (3, 3)
+    assert torch.allclose(logits[1:2], network(images[1:2]).embedding, atol=1e-4)
+    seen = network.trunk.forward_features(images)[2]
+    seen[:, :, 1:3] = 0  # of four rows those that glasses reach
+    assert torch.equal(network._summary([seen] * 3), torch.zeros(3, 128 * 14))
+
+
+def test_on_the_public_mobilefacenet_it_is_small_enough() -> None:
+    network = on_trunk(trunk={"use": "mobilefacenet", "preset": "foamliu"})
+    assert 1_000_000 < sum(item.numel() for item in network.parameters()) < 1_300_000
+
+
+def test_weights_to_begin_with() -> None:
+    network = on_trunk()
+    torch.nn.init.normal_(network.head[-1].weight)
+    trunk = {key: tensor + 1 for key, tensor in network.trunk.state_dict().items()}
+    wrapped = {f"trunk.{key}": tensor for key, tensor in trunk.items()} | {"pyramid.weight": torch.ones(3)}
+    for state in (trunk, wrapped):
+        begun = on_trunk()
+        load_state_dict(begun, begun.begin_state_dict(state), origin="a test")
+        assert torch.equal(begun.trunk.fc.conv.weight, network.trunk.fc.conv.weight + 1)
+        assert not begun.head[-1].weight.any()
+    begun = on_trunk()
+    load_state_dict(begun, begun.begin_state_dict(network.state_dict()), origin="a test")
+    assert torch.equal(begun.head[-1].weight, network.head[-1].weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"maps": ["stage9"]}, "has no map `stage9`"),
+        ({"trunk": "glasses-recogniser"}, "lacks the capability `split`"),
+        ({"width": 32}, "size and width are those of the network that is built without a trunk"),
+        ({"trunk": None, "maps": ["stage1"]}, "maps are a trunk's"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises((OccframeError, ValueError), match=said):
+        on_trunk(**options)
 
 
 # --- calibration ------------------------------------------------------------------------------------------------------
