@@ -38,7 +38,26 @@ ROWS: dict[str, dict[str, Any]] = {
         "pixel": {"inside": 0},
         "iterations": 1500,
     },
-    # Goes on from the recipe's result, with real glasses.
+    # Goes on from the recipe's result, with glasses of any look; little enough for a CPU.
+    "varied": {
+        "occlusion": {
+            "use": "choice",
+            "of": [
+                {"occlusion": {"use": "random-eyewear", "severity": [0.1, 1]}, "weight": 4},
+                {"occlusion": "glasses"},
+                {"occlusion": {"use": "glasses", "lenses": ["reflective", "reflective", "tinted", "gradient"]}},
+                {"occlusion": "sunglasses", "weight": 2},
+            ],
+        },
+        "augment_on": "workers",
+        "batch_size": 16,
+        "optimiser": {"lr": 0.0005},
+        "schedule": {"hold": 0.4},
+        "ema": 0.995,
+        "iterations": 1200,
+        "sample_every": 200,
+    },
+    # The same, with real glasses.
     "real": UNPAIRED
     | {
         "adversarial": {"weight": 1},
@@ -59,16 +78,18 @@ ROWS: dict[str, dict[str, Any]] = {
 
 ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("iterations") == SHORT)
 #: Rows that begin with what another has learnt.
-AFTERWARDS = frozenset({"real"})
+AFTERWARDS = frozenset({"real", "varied"})
+#: Rows of the reference network on any device.
+_REFERENCE = frozenset({WHOLE, "varied"})
 
 
 def rows_for(device: str) -> list[str]:
     """What is trained where no rows are named."""
-    return [row for row in ROWS if device != "cpu" or row != WHOLE]
+    return [row for row in ROWS if device != "cpu" or row not in _REFERENCE]
 
 
 def recipe_of(row: str, device: str) -> Path:
-    narrow = row == CPU_WHOLE or row in ABLATIONS or (device == "cpu" and row != WHOLE)
+    narrow = row == CPU_WHOLE or row in ABLATIONS or (device == "cpu" and row not in _REFERENCE)
     return QUICK if narrow else FULL
 
 
@@ -86,7 +107,8 @@ def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int, devic
     recogniser["weights"] = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
     refined["name"] = "refined"
     if row not in (WHOLE, CPU_WHOLE):
-        beginning = runs / f"{CPU_WHOLE if device == 'cpu' else WHOLE}-{seed}" / "refined"
+        whole = WHOLE if row in _REFERENCE or device != "cpu" else CPU_WHOLE
+        beginning = runs / f"{whole}-{seed}" / "refined"
         start = str(beginning) if row in AFTERWARDS else None
         recipe["steps"] = [recogniser, merged(refined, {"start": start} | ROWS[row])]
     return recipe
