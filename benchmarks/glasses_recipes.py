@@ -107,7 +107,7 @@ def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int, devic
     recogniser["weights"] = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
     refined["name"] = "refined"
     if row not in (WHOLE, CPU_WHOLE):
-        whole = WHOLE if row in _REFERENCE or device != "cpu" else CPU_WHOLE
+        whole = CPU_WHOLE if recipe_of(row, device) == QUICK else WHOLE
         beginning = runs / f"{whole}-{seed}" / "refined"
         start = str(beginning) if row in AFTERWARDS else None
         recipe["steps"] = [recogniser, merged(refined, {"start": start} | ROWS[row])]

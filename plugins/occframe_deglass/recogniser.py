@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from occframe.errors import OccframeError
+from occframe.trunks import build_trunk, under_trunk
 from occframe.types import BackboneOutput, FeatureInfo, ImageSpec
 from occframe_deglass.calibration import calibrated
 
@@ -128,12 +129,10 @@ class GlassesRecogniser(nn.Module):
         in the last two cases the head stays as it is."""
         if "temperature" in state:
             return dict(state)
-        if any(key.startswith("trunk.") for key in state):
-            state = {key: tensor for key, tensor in state.items() if key.startswith("trunk.")}
-        else:
-            adapt = getattr(self.trunk, "adapt_state_dict", dict)
-            state = {f"trunk.{key}": tensor for key, tensor in adapt(state).items()}
-        return {key: tensor for key, tensor in self.state_dict().items() if not key.startswith("trunk.")} | state
+        begun = under_trunk(self.trunk, state)
+        if begun is None:
+            begun = {key: tensor for key, tensor in state.items() if key.startswith("trunk.")}
+        return {key: tensor for key, tensor in self.state_dict().items() if not key.startswith("trunk.")} | begun
 
 
 def build(config: GlassesRecogniserConfig, context: BuildContext) -> GlassesRecogniser:
@@ -141,12 +140,7 @@ def build(config: GlassesRecogniserConfig, context: BuildContext) -> GlassesReco
         torch.manual_seed(context.seed)
         if config.trunk is None:
             return GlassesRecogniser(EyeBand(size=config.size, width=config.width), dropout=config.dropout)
-        if "split" not in context.registry.find("backbone", config.trunk.use).caps:
-            raise OccframeError(
-                f"`{config.trunk.use}` does not show its maps: it lacks the capability `split`",
-                remedy="choose a trunk that has it; `occframe plugins` shows them",
-            )
-        trunk = context.build(config.trunk)
+        trunk = build_trunk(config.trunk, context, "glasses-recogniser")
         maps = _chosen(trunk.feature_info, config.maps, config.trunk.use)
         return GlassesRecogniser(trunk, maps=maps, dropout=config.dropout)
 

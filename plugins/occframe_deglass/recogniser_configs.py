@@ -38,8 +38,8 @@ class GlassesRecogniserConfig(Config):
 
     @model_validator(mode="after")
     def _of_one_network(self) -> Self:
-        own = self.size, self.width
-        if self.trunk is not None and own != (112, 16):
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        if self.trunk is not None and (self.size, self.width) != (defaults["size"], defaults["width"]):
             raise ValueError("size and width are those of the network that is built without a trunk: leave them out")
         if self.trunk is None and self.maps:
             raise ValueError("maps are a trunk's: name the trunk too")

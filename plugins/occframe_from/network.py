@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from occframe.errors import OccframeError
+from occframe.trunks import build_trunk, under_trunk
 from occframe.types import BackboneOutput, FeatureInfo
 from occframe_from.codebook import blocks_of, codebook, pattern_count
 from occframe_from.folding import fold_head, fold_trunk
@@ -142,9 +143,8 @@ class MaskedRecogniser(nn.Module):
         Parts that the earlier model lacks as a whole stay as they are, and so does the predictor where the earlier one
         has other patterns; everything else must fit.
         """
-        if not any(key.startswith("trunk.") for key in state):
-            adapt = getattr(self.trunk, "adapt_state_dict", dict)
-            state = {f"trunk.{key}": tensor for key, tensor in adapt(state).items()}
+        if (alone := under_trunk(self.trunk, state)) is not None:
+            state = alone
             if self.head is not None:  # the trunk's own head has no place here
                 state = {key: tensor for key, tensor in state.items() if key in self.state_dict()}
         shapes = [
@@ -160,13 +160,7 @@ class MaskedRecogniser(nn.Module):
 
 
 def build_from(config: FromConfig, context: Any) -> MaskedRecogniser:
-    component = context.registry.find("backbone", config.trunk.use)
-    if "split" not in component.caps:
-        raise OccframeError(
-            f"`from` cannot wrap `{config.trunk.use}`: it lacks the capability `split`",
-            remedy="choose a trunk that has it; `occframe plugins` shows them",
-        )
-    trunk = context.build(config.trunk)
+    trunk = build_trunk(config.trunk, context, "from")
     _check_maps(trunk.feature_info, config.trunk.use)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)

@@ -13,7 +13,7 @@ from occframe.face_frame import FaceFrame
 from occframe_occlusions.canvas import Canvas
 from occframe_occlusions.devices import constant, divided
 from occframe_occlusions.draws import Draws
-from occframe_occlusions.eyewear_lenses import choose_lenses, paint_lenses
+from occframe_occlusions.eyewear_lenses import MIRRORED, choose_lenses, paint_lenses
 from occframe_occlusions.eyewear_shapes import RIMS, lens_atlas, lens_heights
 from occframe_occlusions.painted import Painted, Params
 from occframe_occlusions.shapes import coverage, ellipse, fade, per_image, segment, smooth, stripe
@@ -112,7 +112,8 @@ class Eyewear(Painted):
         return torch.stack([-width - reach[0] - 0.2, above, width + reach[1] + 0.2, below], dim=1)
 
     def grouping(self, params: Params) -> Tensor:
-        mirrored, mirrors, refracts, metal = (params[name] != 0 for name in ("mirror", "scene", "bend", "metal"))
+        mirrored, refracts, metal = (params[name] != 0 for name in ("mirror", "bend", "metal"))
+        mirrors = torch.stack([params[name] != 0 for name in MIRRORED]).any(0)
         return (((mirrored * 2 + mirrors) * 2 + refracts) * 2 + metal) * len(FRAME_SHAPES) + params["shape"]
 
     def paint(self, canvas: Canvas, params: Params) -> None:

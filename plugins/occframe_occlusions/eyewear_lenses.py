@@ -19,6 +19,8 @@ _TINTS = (
 _MIRRORS = ((0.50, 0.55, 0.62), (0.62, 0.48, 0.22), (0.20, 0.42, 0.60), (0.55, 0.30, 0.20))
 # What is mirrored, in the colour of the coating: white, sky, evening, brown and purple coatings.
 _SCENES = ((1.0, 1.0, 1.0), (0.6, 0.8, 1.0), (1.0, 0.6, 0.35), (1.0, 0.55, 0.35), (0.95, 0.55, 0.8))
+#: Strengths of what a lens mirrors; where all are 0 nothing of it is painted.
+MIRRORED = ("scene", "cheek", "lamp_light")
 _LENSES = ("clear", "tinted", "gradient", "reflective", "dark", "mirror")
 
 
@@ -97,7 +99,7 @@ def paint_lenses(canvas: Canvas, params: Params, x: Tensor, y: Tensor, edge: Ten
     through = seen * passed
     through = through + (white - through) * glare[:, None]
     clear = (passed[:, 0] * 0.3 + passed[:, 1] * 0.6 + passed[:, 2] * 0.1) * (1 - glare)
-    if canvas.needs(params["scene"]):
+    if canvas.needs(*(params[name] for name in MIRRORED)):
         mirrored, cheek = _mirrored(canvas, params, x * side, y, side)
         mirrored = mirrored * fade(edge, -0.1, 0.0)
         # What the brown of a lens and of skin send back is redder than either.

@@ -39,7 +39,7 @@ class RandomEyewear(Eyewear):
             "glare": draws.chance(0.5) * draws.between(0.02, 0.6),
             "mirror": draws.chance(0.3) * draws.between(0.05, 0.7),
             "mirror_tint": _colour(draws),
-            "scene": draws.chance(0.7) * _squared(draws) * 0.5 + 0.001,  # never 0: without a scene no lamp is drawn
+            "scene": draws.chance(0.7) * _squared(draws) * 0.5 + 0.001,
             "scene_tint": _unit_colour(draws),
             "busy": draws.between(0.1, 2.5),
             "cheek": draws.chance(0.5) * _squared(draws) * 0.2,
