@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -30,20 +31,23 @@ class _Worker:
 
     def __init__(self) -> None:
         self._work: Callable[[Any], Any] | None = None
+        self._life = uuid.uuid4().hex  # two machines may give two processes the same number
 
-    def get_ready(self, make: tuple[str, Any]) -> None:
+    def get_ready(self, make: tuple[str, Any]) -> str:
+        """Which life of the actor is ready: another one after each death."""
         if self._work is None:
             folder, reference = make
             with suppress(OSError):  # a machine that shares nothing but URLs
                 os.chdir(folder)
             self._work = ray.get(reference)()
+        return self._life
 
-    def do(self, make: tuple[str, Any], item: Any) -> tuple[int, Any]:
-        """The process that did it, and what it gave."""
-        self.get_ready(make)
+    def do(self, make: tuple[str, Any], item: Any) -> tuple[str, Any]:
+        """The life that did it, and what it gave."""
+        life = self.get_ready(make)
         assert self._work is not None
         given = self._work(item)
-        return os.getpid(), list(given) if isinstance(given, Iterator) else given
+        return life, list(given) if isinstance(given, Iterator) else given
 
 
 class ActorCrew:
@@ -53,7 +57,7 @@ class ActorCrew:
         self, makes: Sequence[Callable[[], Callable[[Any], Any]]], *, cpus: float, gpus: float, restarts: int
     ) -> None:
         self._restarts = restarts
-        self._processes: set[int] = set()
+        self._lives: set[str] = set()
         actor = ray.remote(_Worker).options(
             num_cpus=cpus, num_gpus=gpus, max_restarts=restarts, max_task_retries=restarts
         )
@@ -70,7 +74,9 @@ class ActorCrew:
 
     def make(self) -> None:
         """Wait until every actor is there and has made what it works with. Raises what one raised."""
-        self._get([actor.get_ready.remote(make) for actor, make in zip(self._actors, self._makes, strict=True)])
+        # Those that give nothing before they die are counted from here.
+        asked = [actor.get_ready.remote(make) for actor, make in zip(self._actors, self._makes, strict=True)]
+        self._lives.update(self._get(asked))
 
     def map(self, items: Iterable[Any]) -> Iterator[Any]:
         queue = iter(items)
@@ -89,20 +95,20 @@ class ActorCrew:
             for result in ray.wait(list(doing))[0] if doing else ():
                 load[doing.pop(result)] -= 1
             while order and order[0] not in doing:
-                process, given = self._get(order.popleft())
-                self._processes.add(process)
+                life, given = self._get(order.popleft())
+                self._lives.add(life)
                 yield given
 
     def ask_all(self, item: Any) -> list[Any]:
         sent = ray.put(item)
         asked = [actor.do.remote(make, sent) for actor, make in zip(self._actors, self._makes, strict=True)]
         found = self._get(asked)
-        self._processes.update(process for process, _ in found)
+        self._lives.update(life for life, _ in found)
         return [given for _, given in found]
 
     @property
     def notes(self) -> list[str]:
-        lost = len(self._processes) - len(self._actors)
+        lost = len(self._lives) - len(self._actors)
         return [f"workers died and were started again, {lost} in all"] if lost > 0 else []
 
     def end(self) -> None:

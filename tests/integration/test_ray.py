@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -54,6 +54,33 @@ class MortalFaces(TinyFaces):
             self.mark.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         return [b"rubbish" if row in (3, 170) else np.array(self.images[row]) for row in rows]
+
+
+class Mortal:
+    """A worker's work: gives back what it is given. It is killed at the first item, ``mark`` tells that it was so."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __call__(self) -> Any:
+        return self.echo
+
+    def echo(self, item: Any) -> Any:
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+
+class Telling:
+    """Makes what ``make`` does, and writes down in which process."""
+
+    def __init__(self, make: Callable[[], Any], told: Path) -> None:
+        self.make, self.told = make, told
+
+    def __call__(self) -> Any:
+        self.told.write_text(str(os.getpid()))
+        return self.make()
 
 
 def engine_of(**options: Any) -> Engine:
@@ -120,6 +147,12 @@ def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path, ray, model, who
     assert "workers died and were started again, 1 in all" in context.notes
     printed = capfd.readouterr()
     assert "(raylet)" not in printed.out + printed.err
+
+
+def test_a_worker_that_dies_before_it_gave_anything_is_counted(tmp_path, ray):
+    with ray.start([Mortal(tmp_path / "killed")]) as crew:
+        assert list(crew.map([1, 2, 3])) == [1, 2, 3]
+        assert crew.notes == ["workers died and were started again, 1 in all"]
 
 
 def test_a_stopped_run_goes_on(tmp_path, ray, model, whole):
@@ -199,10 +232,12 @@ def test_a_worker_killed_while_searching(tmp_path, ray):
     index = ShardedIndex.of(BUILD, block, str(tmp_path / "index"), gallery.url, gallery.snapshot, [0, 20, 40])
     for number in range(2):
         index.build_share(number)
-    with ray.start(index.searchers(2)) as crew:
+    told = tmp_path / "process"
+    first, second = index.searchers(2)
+    with ray.start([Telling(first, told), second]) as crew:
         matcher = ShardedMatcher(crew, 40)
         before = matcher.search(vectors, 3)
-        os.kill(max(crew._processes), signal.SIGKILL)
+        os.kill(int(told.read_text()), signal.SIGKILL)
         after = matcher.search(vectors, 3)
         assert crew.notes == ["workers died and were started again, 1 in all"]
     assert before.ids[:, 0].tolist() == [f"{number:02}" for number in range(40)]
