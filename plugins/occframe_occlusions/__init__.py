@@ -32,6 +32,11 @@ _SUITE = {
     "erasing": ("boxes:erasing", "ErasingConfig", "random erasing: one rectangle of noise or the mean colour"),
     "blobs": ("blobs:build", "BlobsConfig", "smooth random shapes with a texture, of an exact coverage"),
     "sprites": ("sprites:build", "SpritesConfig", "your own RGBA pictures, at any scale and place"),
+    "face-sprites": (
+        "face_sprites:build",
+        "FaceSpritesConfig",
+        "your own RGBA pictures of things worn, each at its place on the face",
+    ),
     "choice": ("combine:choice", "ChoiceConfig", "one of several occlusions for each image"),
     "compose": ("combine:compose", "ComposeConfig", "several occlusions over one another"),
 }

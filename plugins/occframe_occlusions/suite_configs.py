@@ -219,11 +219,17 @@ class BlobsConfig(OcclusionConfig):
     grain: int = Field(4, ge=2, le=10, description="blobs along a side, roughly: more are smaller")
 
 
-class SpritesConfig(OcclusionConfig):
-    """The user's own occluders, pasted as FROM does: scaled by one of ``scales``, centred anywhere, clipped."""
+class PicturesConfig(OcclusionConfig):
+    """The user's own occluders, with transparency."""
 
     url: str = Field(description="a folder of RGBA pictures, or a Parquet file of them: a path or any fsspec URL")
     image: str = Field("image", description="column of encoded pictures, where it is a Parquet file")
+    match_light: bool = Field(True, description="give them the photograph's brightness and tint; FROM does not")
+
+
+class SpritesConfig(PicturesConfig):
+    """The user's own occluders, pasted as FROM does: scaled by one of ``scales``, centred anywhere, clipped."""
+
     severity: Severity = Field(
         0.5, description="0.5 pastes at the drawn scale, 1 twice as large, 0 nothing; [low, high] is drawn"
     )
@@ -233,13 +239,30 @@ class SpritesConfig(OcclusionConfig):
     unit: float = Field(
         0.2, gt=0, le=1, description="longer side of a sprite at scale 1, as a share of the picture's shorter side"
     )
-    match_light: bool = Field(True, description="give sprites the photograph's brightness and tint; FROM does not")
 
     @classmethod
     def examples(cls, folder: Path) -> list[dict[str, Any]]:
         from occframe_occlusions.examples import sprite_folder
 
         return [{"url": str(sprite_folder(folder))}]
+
+
+class FaceSpritesConfig(PicturesConfig):
+    """The user's own occluders, each drawn over a square picture of an aligned face, and put in its place on others."""
+
+    severity: Severity = Field(
+        0.5, description="0.5 as large as drawn, 0.1 and 1 a fifth smaller and larger, 0 nothing; [low, high] is drawn"
+    )
+    shift: float = Field(0.15, ge=0, le=2, description="farthest from its place, in half distances between the eyes")
+    stretch: float = Field(0.06, ge=0, le=0.5, description="most that its size differs from what severity asks for")
+    turn: float = Field(0.1, ge=0, le=1, description="sine of the largest angle that it is turned by")
+    mirror: bool = Field(True, description="mirror half of them")
+
+    @classmethod
+    def examples(cls, folder: Path) -> list[dict[str, Any]]:
+        from occframe_occlusions.examples import face_sprite_folder
+
+        return [{"url": str(face_sprite_folder(folder))}]
 
 
 class ChoiceItem(Config):

@@ -22,6 +22,7 @@ from occframe.face_frame import template_landmarks
 from occframe.random import uniform
 from occframe.standalone import parse_block, standalone_context
 from occframe.testing.samples import tensors_in
+from occframe_occlusions.examples import face_sprite_folder
 
 CONTEXT = standalone_context()
 NAMES = sorted(component.name for component in CONTEXT.registry.components("occlusion"))
@@ -41,6 +42,7 @@ def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cv2.imwrite(str(folder / "disc.png"), picture)
     cv2.imwrite(str(folder / "plain.png"), np.full((30, 20, 3), 77, np.uint8))
     NEEDED["sprites"] = {"url": str(folder)}
+    NEEDED["face-sprites"] = {"url": str(face_sprite_folder(folder.parent))}
     return folder
 
 
@@ -222,6 +224,30 @@ def test_missing_and_empty_sprites_are_errors(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     with pytest.raises(OccframeError, match=r"broken\.png"):
         build("sprites", url=str(tmp_path))
+
+
+def test_face_sprites_sit_where_they_were_drawn(tmp_path: Path) -> None:
+    """The ends of a bar from eye to eye lie on the eyes of any face."""
+    bar = np.zeros((112, 112, 4), np.uint8)
+    bar[49:54, 38:74, 3] = 255
+    cv2.imwrite(str(tmp_path / "bar.png"), bar)
+    still: dict[str, Any] = {"severity": 0.5, "shift": 0, "stretch": 0, "turn": 0}
+    generator = build("face-sprites", url=str(tmp_path), **still)
+    turned = template_landmarks(112, 112).flip(1) * torch.tensor([-0.6, 0.6]) + torch.tensor([110.0, 20.0])
+    batch = replace(faces(2, 1, height=128, width=128), landmarks=torch.stack([template_landmarks(128, 128), turned]))
+    masks = generator.apply(batch.images, generator.sample(batch, seeds_of(2, 1))).mask
+    for mask, eyes in zip(masks, batch.landmarks, strict=True):
+        for place in (0.05, 0.5, 0.95):
+            x, y = (eyes[0] + (eyes[1] - eyes[0]) * place).round().long().tolist()
+            assert mask[0, y, x] > 0.9
+        for place in (-0.2, 1.2):
+            x, y = (eyes[0] + (eyes[1] - eyes[0]) * place).round().long().tolist()
+            assert mask[0, y, x] == 0
+
+
+def test_a_face_sprite_that_is_not_square_is_an_error(sprites: Path) -> None:
+    with pytest.raises(OccframeError, match=r"sprite .*disc\.png is 60 x 40 pixels, not square"):
+        build("face-sprites", url=str(sprites))
 
 
 def test_sprites_from_parquet(tmp_path: Path, sprites: Path) -> None:
