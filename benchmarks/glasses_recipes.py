@@ -24,6 +24,12 @@ SHORT = 250
 WHOLE, CPU_WHOLE = "paired-blend", "quick"
 #: What learns from real wearers: nothing but the discriminator asks for the glasses to go.
 UNPAIRED: dict[str, Any] = {"mode": "unpaired", "data": "worn", "clean": "faces", "occlusion": None, "batch_size": 32}
+#: Real glasses, put on faces, from the file that ``glasses_cutouts`` writes.
+CUT_OUTS: dict[str, Any] = {
+    "use": "face-sprites",
+    "url": "runs/glasses-study/data/cut-outs.parquet",
+    "severity": [0.3, 0.7],
+}
 #: row -> what it changes in the recipe's last step; dictionaries are merged.
 ROWS: dict[str, dict[str, Any]] = {
     WHOLE: {},
@@ -57,7 +63,28 @@ ROWS: dict[str, dict[str, Any]] = {
         "iterations": 1200,
         "sample_every": 200,
     },
-    # The same, with real glasses.
+    # Goes on from ``varied``, with glasses cut out of photographs of other people than those of the test.
+    "cut-outs": {
+        "occlusion": {
+            "use": "choice",
+            "of": [
+                {"occlusion": CUT_OUTS, "weight": 3},
+                {"occlusion": CUT_OUTS | {"match_light": False}, "weight": 3},
+                {"occlusion": {"use": "random-eyewear", "severity": [0.1, 1]}, "weight": 2},
+                {"occlusion": "glasses"},
+                {"occlusion": {"use": "glasses", "lenses": ["reflective", "reflective", "tinted", "gradient"]}},
+                {"occlusion": "sunglasses"},
+            ],
+        },
+        "augment_on": "workers",
+        "batch_size": 16,
+        "optimiser": {"lr": 0.0005},
+        "schedule": {"hold": 0.4},
+        "ema": 0.995,
+        "iterations": 2000,
+        "sample_every": 200,
+    },
+    # Goes on from the recipe's result, with real wearers.
     "real": UNPAIRED
     | {
         "adversarial": {"weight": 1},
@@ -77,10 +104,10 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("iterations") == SHORT)
-#: Rows that begin with what another has learnt.
-AFTERWARDS = frozenset({"real", "varied"})
+#: Rows that begin with what another has learnt, in the order in which they can be trained; None: with the recipe's.
+AFTERWARDS = {"real": None, "varied": None, "cut-outs": "varied"}
 #: Rows of the reference network on any device.
-_REFERENCE = frozenset({WHOLE, "varied"})
+_REFERENCE = frozenset({WHOLE, "varied", "cut-outs"})
 
 
 def rows_for(device: str) -> list[str]:
@@ -108,7 +135,7 @@ def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int, devic
     refined["name"] = "refined"
     if row not in (WHOLE, CPU_WHOLE):
         whole = CPU_WHOLE if recipe_of(row, device) == QUICK else WHOLE
-        beginning = runs / f"{whole}-{seed}" / "refined"
+        beginning = runs / f"{AFTERWARDS.get(row) or whole}-{seed}" / "refined"
         start = str(beginning) if row in AFTERWARDS else None
         recipe["steps"] = [recogniser, merged(refined, {"start": start} | ROWS[row])]
     return recipe

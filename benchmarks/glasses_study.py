@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.glasses_cutouts import cut_outs
 from benchmarks.glasses_data import cut_out
 from benchmarks.glasses_paired import KINDS, PairedTest, as_bytes, gains, telea
 from benchmarks.glasses_real import measured
@@ -61,8 +62,14 @@ def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, [name for name in files if name not in AFTERWARDS]))
-    for name in AFTERWARDS & files.keys():
-        run(name)
+    if "cut-outs" in rows:
+        detector = load_model(
+            str(RUNS / "glasses" / "glasses"), BuildContext(PluginRegistry.discover()), purpose="explain"
+        )
+        cut_outs(RUNS / "data", detector)
+    for name in AFTERWARDS:
+        if name in files:
+            run(name)
 
 
 def paired(rows: Sequence[str], removers: dict[str, LoadedGenerator], test: PairedTest) -> dict[str, Any]:

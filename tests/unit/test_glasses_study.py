@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import glasses_study
+from benchmarks.glasses_cutouts import opacities
 from benchmarks.glasses_data import is_test, parts
 from benchmarks.glasses_paired import PairedTest, gains, telea
 from benchmarks.glasses_real import RealPairs, figures, measured
@@ -54,6 +56,26 @@ def test_nobody_is_in_two_parts(faces):
 def test_the_split_follows_the_identity_alone():
     share = np.mean([is_test(str(number)) for number in range(4000)])
     assert 0.12 < share < 0.18
+
+
+def test_what_is_cut_out_is_what_was_put_on():
+    """Faces of a few shades each; the same with dark rims and, every fourth, dark lenses."""
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[:112, :112] / 112
+    shades = np.stack([np.ones_like(x), x, y, np.cos(6 * x), np.cos(6 * y)])
+    brightness = 140 + np.einsum("nk,kyx->nyx", random.normal(size=(260, 5)) * 9, shades)
+    bare = np.repeat((brightness + random.normal(size=brightness.shape) * 2)[..., None], 3, 3)
+    put_on, dark = np.zeros((8, 112, 112), bool), np.arange(8) % 4 == 0
+    for number, mask in enumerate(put_on):
+        rims = mask.astype(np.uint8)
+        for centre in (38, 74):
+            cv2.ellipse(rims, (centre, 52), (14, 10), 0, 0, 360, 1, -1 if dark[number] else 3)
+        mask |= cv2.line(rims, (52, 50), (60, 50), 1, 3) > 0
+    worn = np.where(put_on[..., None], 25, bare[:8])
+    bytes_of = lambda faces: torch.from_numpy(faces.clip(0, 255).astype(np.uint8))  # noqa: E731
+    found = opacities(bytes_of(worn), bytes_of(bare[8:]), dark) > 0.5
+    for mask, truth in zip(found, put_on, strict=True):
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.8
 
 
 # --- what is trained --------------------------------------------------------------------------------------------------
