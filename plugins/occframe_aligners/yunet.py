@@ -63,7 +63,7 @@ class YuNetDetector:
         boxes = boxes * scale
         landmarks = (landmarks + 0.5) * scale - 0.5  # between centres of pixels
         if self._config.refine:
-            landmarks = [self._look_again(image, points) for points in landmarks]
+            landmarks = np.array([self._look_again(image, points) for points in landmarks])
         return [
             DetectedFace(tuple(box.ravel().tolist()), points, float(score))
             for box, points, score in zip(boxes, landmarks, scores, strict=True)

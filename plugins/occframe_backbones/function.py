@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class FunctionBackbone(nn.Module):
 def build_callable(config: CallableConfig, context: BuildContext) -> FunctionBackbone:
     module, _, path = config.function.partition(":")
     try:
-        function = reduce(getattr, path.split("."), importlib.import_module(module))
+        function: Any = reduce(getattr, path.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise OccframeError(
             f"there is no function {config.function}: {error}", remedy="install its package, or put it on PYTHONPATH"

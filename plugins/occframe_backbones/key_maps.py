@@ -101,7 +101,7 @@ def to_own_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-_IRESNET_BLOCKS = {
+_IRESNET_BLOCKS: dict[tuple[int, ...], str] = {
     (2, 2, 2, 2): "iresnet18",
     (3, 4, 6, 3): "iresnet34",
     (3, 4, 14, 3): "iresnet50",

@@ -72,7 +72,7 @@ class ConvUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, padding, groups=groups, bias=bias)
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm: nn.Module = nn.BatchNorm2d(channels)
         self.act = nn.Identity() if activation is None else activation(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class MobileFaceNet(nn.Module):
         """A copy for inference, batch norms folded into the convolutions before them. Same embedding to 1e-5."""
         form = copy.deepcopy(self).eval().requires_grad_(False)
         for unit in form.modules():
-            if isinstance(unit, ConvUnit):
+            if isinstance(unit, ConvUnit) and isinstance(unit.norm, nn.BatchNorm2d):
                 weight, bias = fold(unit.conv, unit.norm)
                 unit.conv.weight, unit.conv.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
                 unit.norm = nn.Identity()

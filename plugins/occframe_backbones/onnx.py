@@ -24,6 +24,7 @@ class OnnxBackbone(nn.Module):
     """Fulfils ``Backbone`` for inference: no gradients, no feature maps. Its only state is the file's SHA-256."""
 
     feature_info = ()
+    sha256: Tensor
 
     def __init__(self, data: bytes, origin: str, config: OnnxConfig, device: str) -> None:
         super().__init__()

@@ -186,7 +186,8 @@ class RecordIoFaces:
 
 def _payload(record: bytes) -> bytes:
     """Frames put together: a record that holds the magic number by chance was cut there."""
-    pieces, place = [], 0
+    pieces: list[bytes] = []
+    place = 0
     while place + _FRAME.size <= len(record):
         magic, length = _FRAME.unpack_from(record, place)
         kind, length = length >> 29, length & ((1 << 29) - 1)

@@ -91,7 +91,8 @@ class WebDatasetFaces:
 
     def _samples(self, shard: RangeFile) -> Iterator[tuple[str, str, int, int]]:
         """(name, identity, offset and size of its picture) of one shard."""
-        name, parts = "", {}
+        name = ""
+        parts: dict[str, tarfile.TarInfo] = {}
         for member in _members(shard):
             stem, _, extension = member.name.rpartition("/")[2].partition(".")
             whole = f"{member.name.rpartition('/')[0]}/{stem}".lstrip("/")
@@ -137,7 +138,7 @@ def _members(shard: RangeFile) -> Iterator[tarfile.TarInfo]:
         file: BinaryIO
         with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                tar.members = []  # else it keeps them all
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 if member.isreg() and not member.issparse():
                     yield member
     except (tarfile.TarError, OSError) as error:

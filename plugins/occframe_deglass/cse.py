@@ -75,9 +75,9 @@ class SeResidual(nn.Module):
 
     def __init__(self, channels: int, norm: Norm, weighting: nn.Module) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv1: nn.Module = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm1 = norm(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2: nn.Module = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = norm(channels)
         self.weighting = weighting
 
@@ -167,8 +167,10 @@ def _enlarging(in_channels: int, channels: int, how: str) -> nn.Module:
     return nn.Sequential(enlarge, convolution)
 
 
-def _folded(convolution: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
+def _folded(convolution: nn.Module, norm: nn.Module) -> nn.Module:
     if isinstance(convolution, nn.Sequential):
-        return nn.Sequential(*convolution[:-1], _folded(convolution[-1], norm))
-    transposed = isinstance(convolution, nn.ConvTranspose2d)
-    return fuse_conv_bn_eval(convolution, norm, transpose=transposed)
+        *before, last = convolution
+        return nn.Sequential(*before, _folded(last, norm))
+    assert isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d))
+    assert isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, nn.ConvTranspose2d))

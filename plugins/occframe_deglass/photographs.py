@@ -108,7 +108,7 @@ def change_mask(crop: np.ndarray, made: np.ndarray) -> np.ndarray:
     grown = cv2.dilate(changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     soft = cv2.GaussianBlur(grown, (0, 0), max(0.7, _FEATHER * height))
     ramps = [np.minimum(np.arange(side), np.arange(side)[::-1]) / (_BORDER * side) for side in (height, width)]
-    rows, columns = (np.float32(0.5 - 0.5 * np.cos(np.pi * ramp.clip(0, 1))) for ramp in ramps)
+    rows, columns = ((0.5 - 0.5 * np.cos(np.pi * ramp.clip(0, 1))).astype(np.float32) for ramp in ramps)
     mask: np.ndarray = soft * rows[:, None] * columns[None]
     mask[mask < 1 / 512] = 0  # would change no 8-bit pixel
     return mask

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,8 @@ class GlassesRecogniser(nn.Module):
 
     columns: ClassVar[dict[str, str]] = {"glasses": "float64", "sunglasses": "float64"}
     embedding_dim = len(CLASSES)
+    temperature: Tensor
+    bias: Tensor
     feature_info: Sequence[FeatureInfo] = ()
 
     def __init__(self, trunk: Any, *, maps: Sequence[int] = (), dropout: float) -> None:
@@ -95,7 +97,8 @@ class GlassesRecogniser(nn.Module):
             # The channels of a trunk that is there already are of very different sizes.
             norm = nn.BatchNorm1d(features, affine=False)
             self.head = nn.Sequential(norm, nn.Dropout(dropout), nn.Linear(features, len(CLASSES)))
-        nn.init.zeros_(self.head[-1].weight)  # knows nothing at first: maxima make random answers loud ones
+        # Knows nothing at first: maxima make random answers loud ones.
+        nn.init.zeros_(cast(nn.Linear, self.head[-1]).weight)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("bias", torch.zeros(()))
 

@@ -39,7 +39,7 @@ class RecogniserUpdate:
             group["lr"] = rate * group["factor"]
         logits = self.recogniser.embed(jitter(batch.images)).embedding
         loss = -log_likelihood(logits, batch.identities).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         right = (logits.detach().argmax(1) > 0) == (batch.identities > 0)

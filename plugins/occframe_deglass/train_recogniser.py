@@ -94,7 +94,7 @@ class _Learning:
         """Which faces were used for what."""
         return {part: [self.faces.ids[row] for row in rows] for part, rows in self.rows.items()}
 
-    def training(self) -> Training:
+    def training(self) -> Training[Any]:
         from occframe.precision import resolve_precision
         from occframe.training.optimisers import AdamW, build_optimiser
         from occframe.training.parts import apply_parts

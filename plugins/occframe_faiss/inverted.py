@@ -163,7 +163,7 @@ class GpuIvf(Ivf):
 
     def _to_gpus(self) -> Any:
         faiss, scratch = self._faiss, int(self._config.gpu_scratch * 2**30)
-        if self.index.nprobe > self.most_hits:  # type: ignore[operator]
+        if self.index.nprobe > self.most_hits:
             raise OccframeError(
                 f"`probes` is {self.index.nprobe}, and FAISS looks into at most {self.most_hits} lists on a GPU",
                 remedy="write fewer, or run on `device: cpu`",

@@ -42,12 +42,13 @@ def fold_trunk(trunk: nn.Module) -> None:
 
 def fold_head(head: NormedLinear) -> nn.Module:
     """Batch norm, linear, batch norm -> one linear layer that flattens first."""
-    before, linear = head[0], head[2]
+    before, _, linear, after = head
+    assert isinstance(linear, nn.Linear)
     scale, shift = _affine(before)
     weight = linear.weight.detach().double()
     bias = weight @ shift + (0 if linear.bias is None else linear.bias.detach().double())
     weight = weight * scale
-    scale, shift = _affine(head[3])
+    scale, shift = _affine(after)
     weight, bias = weight * scale[:, None], bias * scale + shift
     folded = FlatLinear(linear.in_features, linear.out_features).to(linear.weight)
     folded.weight.data.copy_(weight)

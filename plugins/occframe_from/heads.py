@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class NormedLinear(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         # bf16 keeps three digits of a cosine; these layers are a thousandth of the work.
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(torch.flatten(x, 1).to(self[2].weight.dtype))
+            return super().forward(torch.flatten(x, 1).to(cast(nn.Linear, self[2]).weight.dtype))
 
 
 class CornerPredictor(nn.Module):

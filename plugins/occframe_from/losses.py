@@ -118,7 +118,7 @@ class MaskCoverage(nn.Module):
     def forward(self, output: BackboneOutput, batch: FaceBatch) -> Tensor:
         assert batch.mask is not None
         mask = output.extras["mask"].mean(1, keepdim=True)
-        visible = 1 - F.adaptive_avg_pool2d(batch.mask, mask.shape[-2:])
+        visible = 1 - F.adaptive_avg_pool2d(batch.mask, (mask.shape[-2], mask.shape[-1]))
         return F.mse_loss(mask, visible.to(mask.dtype))
 
 

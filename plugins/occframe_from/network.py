@@ -199,7 +199,9 @@ def assemble(
     if reference_head:
         strip_head(trunk)
         head = NormedLinear(features=deepest.channels * places, out=dim, bias=True)
-    pyramid = decoder = predictor = None
+    pyramid: nn.Module | None = None
+    decoder: nn.Module | None = None
+    predictor: nn.Module | None = None
     if masked:
         pyramid = FeaturePyramid(channels=[info.channels for info in trunk.feature_info[-3:]], width=pyramid_width)
         if mask_on == "embedding":

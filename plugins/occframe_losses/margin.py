@@ -66,6 +66,7 @@ class MarginSoftmax(nn.Module):
 
     def forward(self, output: BackboneOutput, batch: FaceBatch) -> Tensor:
         labels = batch.identities
+        assert labels is not None
         # A scale of 64 turns half precision's last digit of a cosine into a quarter of a logit: float32 at least here.
         with torch.autocast(output.embedding.device.type, enabled=False):
             dtype = torch.promote_types(output.embedding.dtype, torch.float32)
@@ -100,12 +101,13 @@ def _build(name: str, config: MarginConfig, psi: Psi, context: BuildContext) -> 
             f"`{name}` needs the number of training identities and the embedding's length to make its class centres",
             remedy="use it in a step that trains on identities; in code, build it with num_identities, embedding_dim",
         )
-    centres = {"num_identities": context.num_identities, "embedding_dim": context.embedding_dim}
+    identities, dim = context.num_identities, context.embedding_dim
     if config.sampled is not None:
         from occframe_losses.sampled import SampledMarginSoftmax
 
         return SampledMarginSoftmax(
-            **centres,
+            num_identities=identities,
+            embedding_dim=dim,
             scale=config.scale,
             psi=psi,
             sample_rate=config.sampled.rate,
@@ -115,4 +117,4 @@ def _build(name: str, config: MarginConfig, psi: Psi, context: BuildContext) -> 
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        return MarginSoftmax(**centres, scale=config.scale, psi=psi)
+        return MarginSoftmax(num_identities=identities, embedding_dim=dim, scale=config.scale, psi=psi)

@@ -33,6 +33,8 @@ class SampledMarginSoftmax(nn.Module):
 
     needs = frozenset({"identities"})
 
+    steps: Tensor
+
     def __init__(
         self,
         *,
@@ -83,7 +85,7 @@ class SampledMarginSoftmax(nn.Module):
             if self.training and torch.is_grad_enabled():
                 self._seen = (index, seen)
             target = torch.full_like(labels, -1).index_put_((rows,), own)
-            return _SpreadCrossEntropy.apply(logits, target, self.which)  # type: ignore[no-any-return]
+            return _SpreadCrossEntropy.apply(logits, target, self.which)
 
     @torch.no_grad()
     def _sample(self, positives: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ class ActorCrew:
     ) -> None:
         self._restarts = restarts
         self._lives: set[str] = set()
-        actor = ray.remote(_Worker).options(
+        actor: Any = ray.remote(_Worker).options(
             num_cpus=cpus, num_gpus=gpus, max_restarts=restarts, max_task_retries=restarts
         )
         try:
