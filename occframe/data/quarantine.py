@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 
 from occframe.data.headers import BadImage
 from occframe.errors import OccframeError
-from occframe.storage import write_bytes
+from occframe.storage import join, write_bytes
 
 
 class Quarantine:
@@ -60,6 +60,12 @@ class Quarantine:
             f"the first is {first}: {self._found[first].message}",
             remedy="repair or remove them, or check that the data set is what it should be",
         )
+
+    def tell(self, note: Callable[[str], None], folder: str) -> None:
+        """At a step's end: the summary as a note, and each in ``folder``/quarantine.jsonl, which is written always."""
+        if summary := self.summary():
+            note(summary)
+        self.write(join(folder, "quarantine.jsonl"))
 
     def write(self, url: str) -> None:
         """JSON lines {"id", "reason", "detail"}, by id, on any fsspec URL."""

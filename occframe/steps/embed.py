@@ -75,7 +75,6 @@ class EmbedStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.data import Quarantine
         from occframe.gallery import Gallery, GallerySchema, GalleryWriter
-        from occframe.storage import join
 
         config: EmbedConfig = context.config
         faces = context.dataset(config.data)
@@ -98,9 +97,7 @@ class EmbedStep:
         )
         with GalleryWriter(context.url, schema) as writer:
             rate = _embed(context, recipe, embedder, writer, quarantine)
-        if summary := quarantine.summary():
-            context.note(summary)
-        quarantine.write(join(context.url, "quarantine.jsonl"))
+        quarantine.tell(context.note, context.url)
         gallery = Gallery.open(context.url)
         if not gallery.count:
             raise OccframeError(f"`{config.data}` has no face that could be read", remedy="check the data set")

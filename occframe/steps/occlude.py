@@ -57,9 +57,7 @@ class OccludeStep:
         quarantine = Quarantine()
         work = _Occluding(context, faces, generator, version, quarantine)
         work.run()
-        if summary := quarantine.summary():
-            context.note(summary)
-        quarantine.write(join(context.url, "quarantine.jsonl"))
+        quarantine.tell(context.note, context.url)
         recipe = {
             "format": 1,
             "source": work.source(),

@@ -90,7 +90,6 @@ def build_remover(
 class RestoreStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.data import Quarantine
-        from occframe.storage import join
 
         config: RestoreConfig = context.config
         if context.device.startswith("cpu"):
@@ -104,9 +103,7 @@ class RestoreStep:
         quarantine = Quarantine()
         work = _Restoring(context, faces, remover, quarantine)
         work.run()
-        if summary := quarantine.summary():
-            context.note(summary)
-        quarantine.write(join(context.url, "quarantine.jsonl"))
+        quarantine.tell(context.note, context.url)
         counts = work.counts()
         return StepOutcome(
             outputs={"": {TREATMENT: remover.treatment, "count": sum(counts.values()), "outcomes": counts}},

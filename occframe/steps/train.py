@@ -100,7 +100,7 @@ class TrainStep:
         from occframe.data import Quarantine
         from occframe.models import save_model
         from occframe.random import derive_seed
-        from occframe.training.run import carry_out, seeded, tell_unreadable
+        from occframe.training.run import carry_out, seeded
 
         config: TrainConfig = context.config
         together = ranks()
@@ -117,7 +117,7 @@ class TrainStep:
             carry_out(context, training, batch_size)
         if not together.is_main:
             return StepOutcome()
-        tell_unreadable(context, quarantine)
+        quarantine.tell(context.note, context.url)
         figures = training.journal.last["epoch"]
         losses = {name: figures[name] for name in training.update.columns if name in figures}
         whole = training.journal.whole

@@ -84,14 +84,14 @@ class TrainGeneratorStep:
     def run(self, context: StepContext) -> StepOutcome:
         from occframe.data import Quarantine
         from occframe.generators import save_generator
-        from occframe.training.run import carry_out, seeded, tell_unreadable
+        from occframe.training.run import carry_out, seeded
 
         config: TrainGeneratorConfig = context.config
         quarantine = Quarantine()
         with seeded(context, "train"):
             training, networks = _assemble(context, quarantine)
             carry_out(context, training, config.batch_size)
-        tell_unreadable(context, quarantine)
+        quarantine.tell(context.note, context.url)
         last = training.journal.last["steps"]
         losses = {name: last[name] for name in training.update.columns if name in last}
         whole = training.journal.whole

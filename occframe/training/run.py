@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from occframe.data import Quarantine
 from occframe.distributed import ALONE, Ranks
 from occframe.errors import OccframeError, first_line
 from occframe.machine import keep_freed_memory
@@ -86,10 +85,3 @@ def carry_out(context: StepContext, training: Training[Any], batch_size: int) ->
             f"{context.device} has no memory left for batches of {batch_size} images: {first_line(error)}",
             remedy="lower batch_size, or set precision: bf16",
         ) from error
-
-
-def tell_unreadable(context: StepContext, quarantine: Quarantine) -> None:
-    """Note how many pictures could not be read, and list them in the step's directory."""
-    if summary := quarantine.summary():
-        context.note(summary)
-    quarantine.write(join(context.url, "quarantine.jsonl"))

@@ -28,7 +28,7 @@ class TrainGlassesRecogniserStep:
         from occframe.data import Quarantine
         from occframe.models import save_model
         from occframe.storage import join, write_json
-        from occframe.training.run import carry_out, seeded, tell_unreadable
+        from occframe.training.run import carry_out, seeded
 
         config: TrainGlassesRecogniserConfig = context.config
         quarantine = Quarantine()
@@ -37,7 +37,7 @@ class TrainGlassesRecogniserStep:
             carry_out(context, learning.training(), config.batch_size)
         temperature, bias = learning.calibrate()
         measured = learning.measure(temperature, bias)
-        tell_unreadable(context, quarantine)
+        quarantine.tell(context.note, context.url)
         write_json(join(context.url, "parts.json"), learning.ids())
         calibration = {"temperature": temperature, "bias": bias}
         extra = {**calibration, "measured": measured}
