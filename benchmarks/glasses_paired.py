@@ -23,7 +23,7 @@ from occframe.models import LoadedModel, embed_images
 from occframe.random import derive_seed, id_seeds, mix
 from occframe.removal import GLASSES, fit_faces, tell_glasses
 from occframe.rundir import canonical
-from occframe.types import FaceBatch
+from occframe.types import EmbeddingTable, FaceBatch
 
 #: Raised whenever a figure is computed otherwise: cells of another version are made anew.
 VERSION = 1
@@ -88,6 +88,17 @@ class PairedTest:
             file.write_text(json.dumps({"depends": depends, "figures": figures}, indent=2))
         found: dict[str, Any] = json.loads(file.read_text())["figures"]
         return found
+
+    def embedded(self, kind: str, remover: LoadedGenerator | None) -> tuple[EmbeddingTable, EmbeddingTable]:
+        """The faces with glasses, taken off where there is a remover, and without: as the evaluator sees them."""
+        spec, remove = self._evaluator.image_spec, _remover(remover)
+        seen = [
+            embed_images(self._evaluator, fit_faces(remove(worn.images, worn.inside), spec)).cpu()
+            for worn in self.worn(kind)
+        ]
+        ids, subjects = list(self._faces.ids), list(self._faces.subjects)
+        worn, bare = (EmbeddingTable(ids, subjects, found.numpy()) for found in (torch.cat(seen), self._clean))
+        return worn, bare
 
     def worn(self, kind: str) -> list[Worn]:
         """The faces with glasses of a kind, in batches, the same in every run."""

@@ -29,20 +29,27 @@ class Weights:
 
 @dataclass(frozen=True)
 class RealPairs:
-    """worn, bare: number of the person of each face with and without glasses. people: how many."""
+    """worn, bare: number of the person of each face with and without glasses. people: how many. again: [worn, bare]
+    bool, where both are one picture, which makes no pair."""
 
     worn: np.ndarray
     bare: np.ndarray
     people: int
+    again: np.ndarray
 
     @classmethod
     def of(cls, worn: EmbeddingTable, bare: EmbeddingTable) -> RealPairs:
         names = {name: at for at, name in enumerate(sorted(set(worn.subjects) | set(bare.subjects)))}
-        return cls(np.array([names[s] for s in worn.subjects]), np.array([names[s] for s in bare.subjects]), len(names))
+        first, second = (np.array([names[name] for name in table.subjects]) for table in (worn, bare))
+        return cls(first, second, len(names), np.array(worn.ids)[:, None] == np.array(bare.ids))
 
     @cached_property
     def same(self) -> np.ndarray:
-        return self.worn[:, None] == self.bare
+        return (self.worn[:, None] == self.bare) & ~self.again
+
+    @cached_property
+    def others(self) -> np.ndarray:
+        return self.worn[:, None] != self.bare
 
     @cached_property
     def strangers(self) -> np.ndarray:
@@ -54,11 +61,11 @@ class RealPairs:
         worn, bare = times[self.worn], times[self.bare]
         cross = worn[:, None] * bare
         genuine = np.broadcast_to(worn[:, None], cross.shape)[self.same]
-        return Weights(genuine, cross[~self.same], (worn[:, None] * worn)[self.strangers])
+        return Weights(genuine, cross[self.others], (worn[:, None] * worn)[self.strangers])
 
     def scores(self, worn: EmbeddingTable, bare: EmbeddingTable) -> Scores:
         cross = worn.vectors @ bare.vectors.T
-        return Scores(cross[self.same], cross[~self.same], (worn.vectors @ worn.vectors.T)[self.strangers])
+        return Scores(cross[self.same], cross[self.others], (worn.vectors @ worn.vectors.T)[self.strangers])
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,16 @@ def paired(rows: Sequence[str], removers: dict[str, LoadedGenerator], test: Pair
     return found
 
 
+def between_pictures(rows: Sequence[str], removers: dict[str, LoadedGenerator], test: PairedTest) -> dict[str, Any]:
+    """What ``real`` measures, on synthetic glasses: a face with them against other pictures of the person, by kind."""
+    found = {}
+    for kind in (kind for kind in KINDS if kind != "none"):
+        tables = {name: test.embedded(kind, removers.get(name)) for name in (BASELINE, *rows)}
+        found[kind] = {name: ways["removed"] for name, ways in measured(tables, BASELINE).items()}
+        print(f"  between pictures, {kind}: measured", flush=True)
+    return found
+
+
 def real(rows: Sequence[str], shared: Path, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The suite's own result, and the figures before, after and fused."""
     suite = dict(read_yaml(HERE / "suites" / "glasses.yaml").value)
@@ -142,7 +152,8 @@ def main() -> None:
 
     build = BuildContext(PluginRegistry.discover(), device=arguments.device)
     removers = {row: load_generator(str(RUNS / f"{row}-{SEED}" / "refined"), build) for row in rows}
-    suite, on_real = real([row for row in rows if row not in ABLATIONS], arguments.shared, arguments.device)
+    whole = [row for row in rows if row not in ABLATIONS]
+    suite, on_real = real(whole, arguments.shared, arguments.device)
     test = PairedTest(
         RUNS / "data" / "bare-test.parquet",
         RUNS / "cells",
@@ -151,6 +162,7 @@ def main() -> None:
         detector=load_model(str(RUNS / "glasses" / "glasses"), build, purpose="explain"),
     )
     on_pairs = paired(rows, removers, test)
+    between = between_pictures(whole, removers, test)
     if arguments.sheets:
         sheets(arguments.sheets, test, removers)
     trained = {row: json.loads((RUNS / f"{row}-{SEED}" / "refined" / "model.json").read_text()) for row in rows}
@@ -161,6 +173,7 @@ def main() -> None:
         "paired": on_pairs,
         "paired_gains": gains(on_pairs, BASELINE),
         "paired_gains_over_telea": gains(on_pairs, "telea"),
+        "between_pictures": between,
         "real": on_real,
         "real_suite": suite,
         "trained": {
