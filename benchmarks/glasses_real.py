@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -116,8 +116,10 @@ def figures(scores: Scores, before: Scores, weights: Weights) -> dict[str, float
     }
 
 
-def measured(tables: Mapping[str, Tables], baseline: str) -> dict[str, dict[str, Figures]]:
-    """tables: system -> (faces with glasses, without). Returns system -> "removed", "max", "mean" -> figures, each as
+def measured(
+    tables: Mapping[str, Tables], baseline: str, fused: Sequence[str] = ("max", "mean")
+) -> dict[str, dict[str, Figures]]:
+    """tables: system -> (faces with glasses, without). Returns system -> "removed" and ``fused`` -> figures, each as
     [value, low, high], with its difference to the baseline in the same rounds as ``NAME_change``."""
     pairs = RealPairs.of(*tables[baseline])
     before = pairs.scores(*tables[baseline])
@@ -126,7 +128,7 @@ def measured(tables: Mapping[str, Tables], baseline: str) -> dict[str, dict[str,
         if name != baseline:
             scores = pairs.scores(worn, bare)
             ways |= {(name, "removed"): scores}
-            ways |= {(name, how): scores.fused(before, how) for how in ("max", "mean")}
+            ways |= {(name, how): scores.fused(before, how) for how in fused}
 
     def at(times: np.ndarray) -> dict[tuple[str, str], dict[str, float]]:
         weights = pairs.weights(times)

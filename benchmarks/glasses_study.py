@@ -89,7 +89,7 @@ def between_pictures(rows: Sequence[str], removers: dict[str, LoadedGenerator], 
     found = {}
     for kind in (kind for kind in KINDS if kind != "none"):
         tables = {name: test.embedded(kind, removers.get(name)) for name in (BASELINE, *rows)}
-        found[kind] = {name: ways["removed"] for name, ways in measured(tables, BASELINE).items()}
+        found[kind] = {name: ways["removed"] for name, ways in measured(tables, BASELINE, fused=()).items()}
         print(f"  between pictures, {kind}: measured", flush=True)
     return found
 
