@@ -39,7 +39,7 @@ class FaceSprites(Painted):
         mirrored = draws.chance(0.5) if self.config.mirror else torch.zeros_like(params["severity"])
         return {
             "sprite": sprite,
-            "bounds": self._pictures.bounds.to(images.device)[sprite],
+            "bounds": self._pictures.bounds(images.device)[sprite],
             "size": (0.8 + 0.4 * params["severity"]) * (1 + draws.signed(self.config.stretch)),
             "shift": torch.stack([draws.signed(reach), draws.signed(reach)], dim=1),
             "sine": draws.signed(self.config.turn),

@@ -35,25 +35,28 @@ class SpritePictures:
         self.count = len(pictures)
         shapes = torch.tensor([shape for _, shape in pictures])
         whole = torch.from_numpy(np.stack([table for table, _ in pictures])).permute(0, 3, 1, 2)
-        # Where each shows anything: left, top, right, bottom, -1..1 within the picture.
-        self.bounds = torch.stack([_bounds(table[..., 3] > 0) for table, _ in pictures])
+        bounds = torch.stack([_bounds(table[..., 3] > 0) for table, _ in pictures])
         # Light times opacity, so that what is transparent has no colour to bleed.
         tables = {}
         for side in _SIDES:
             tables[side] = (whole * 255).round().to(torch.uint8)
             whole = F.avg_pool2d(whole, 2)
-        self._tables = {torch.device("cpu"): (shapes, tables)}
+        self._tables = {torch.device("cpu"): (shapes, bounds, tables)}
 
     def shapes(self, device: torch.device) -> Tensor:
         """[N, 2]: width and height of each; the longer is 1."""
         return self._on(device)[0]
+
+    def bounds(self, device: torch.device) -> Tensor:
+        """[N, 4]: where each shows anything, left, top, right and bottom, -1..1 within the picture."""
+        return self._on(device)[1]
 
     def show(self, sprite: Tensor, grid: Tensor, longer: Tensor) -> tuple[Tensor, Tensor]:
         """sprite: [b] int64. grid: [b, h, w, 2], -1..1 within the picture. longer: [b] pixels of its longer side.
 
         Returns light [b, 3, h, w] and opacity [b, h, w], both 0..1.
         """
-        _, tables = self._on(grid.device)
+        _, _, tables = self._on(grid.device)
         seen = torch.zeros(len(grid), 4, *grid.shape[1:3], device=grid.device)
         for side, smaller in zip(_SIDES, (*_SIDES[1:], 0), strict=True):
             fits = longer > smaller if side == _SIDES[0] else (longer > smaller) & (longer <= side)
@@ -65,11 +68,12 @@ class SpritePictures:
         opacity = seen[:, 3].clamp(0, 1)
         return seen[:, :3] / opacity.clamp(min=1e-3)[:, None], opacity
 
-    def _on(self, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
-        """Proportions and tables, copied to each device once."""
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Proportions, bounds and tables, copied to each device once."""
         if device not in self._tables:
-            shapes, tables = self._tables[torch.device("cpu")]
-            self._tables[device] = shapes.to(device), {side: table.to(device) for side, table in tables.items()}
+            shapes, bounds, tables = self._tables[torch.device("cpu")]
+            there = {side: table.to(device) for side, table in tables.items()}
+            self._tables[device] = shapes.to(device), bounds.to(device), there
         return self._tables[device]
 
 
