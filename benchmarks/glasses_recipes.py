@@ -30,6 +30,15 @@ CUT_OUTS: dict[str, Any] = {
     "url": "runs/glasses-study/data/cut-outs.parquet",
     "severity": [0.3, 0.7],
 }
+#: What goes on from the recipe's result on a CPU has in common.
+GOING_ON: dict[str, Any] = {
+    "augment_on": "workers",
+    "batch_size": 16,
+    "optimiser": {"lr": 0.0005},
+    "schedule": {"hold": 0.4},
+    "ema": 0.995,
+    "sample_every": 200,
+}
 #: row -> what it changes in the recipe's last step; dictionaries are merged.
 ROWS: dict[str, dict[str, Any]] = {
     WHOLE: {},
@@ -44,8 +53,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "pixel": {"inside": 0},
         "iterations": 1500,
     },
-    # Goes on from the recipe's result, with glasses of any look; little enough for a CPU.
-    "varied": {
+    # With glasses of any look.
+    "varied": GOING_ON
+    | {
         "occlusion": {
             "use": "choice",
             "of": [
@@ -55,16 +65,11 @@ ROWS: dict[str, dict[str, Any]] = {
                 {"occlusion": "sunglasses", "weight": 2},
             ],
         },
-        "augment_on": "workers",
-        "batch_size": 16,
-        "optimiser": {"lr": 0.0005},
-        "schedule": {"hold": 0.4},
-        "ema": 0.995,
         "iterations": 1200,
-        "sample_every": 200,
     },
-    # Goes on from ``varied``, with glasses cut out of photographs of other people than those of the test.
-    "cut-outs": {
+    # After ``varied``, with glasses cut out of photographs of other people than those of the test.
+    "cut-outs": GOING_ON
+    | {
         "occlusion": {
             "use": "choice",
             "of": [
@@ -76,13 +81,7 @@ ROWS: dict[str, dict[str, Any]] = {
                 {"occlusion": "sunglasses"},
             ],
         },
-        "augment_on": "workers",
-        "batch_size": 16,
-        "optimiser": {"lr": 0.0005},
-        "schedule": {"hold": 0.4},
-        "ema": 0.995,
         "iterations": 2000,
-        "sample_every": 200,
     },
     # Goes on from the recipe's result, with real wearers.
     "real": UNPAIRED
