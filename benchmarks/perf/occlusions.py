@@ -16,6 +16,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -29,6 +30,7 @@ from occframe.face_frame import template_landmarks
 from occframe.standalone import parse_block, standalone_context
 from occframe.types import FaceBatch
 from occframe_datasets.synthetic import SyntheticFaces
+from occframe_occlusions.examples import face_sprite_folder
 
 _BATCH = 64
 _PLAIN = ("rectangles", "erasing", "block-grid")
@@ -47,7 +49,10 @@ def faces(size: int, count: int = _BATCH) -> FaceBatch:
 def generators(context: BuildContext) -> Iterator[tuple[str, Any]]:
     for component in sorted(context.registry.components("occlusion"), key=lambda item: item.name):
         if component.name not in _LEFT_OUT and component.owner == "occframe":
-            yield component.name, context.build(parse_block(OcclusionBlock, {"use": component.name}, context))
+            with TemporaryDirectory() as folder:  # read when it is built
+                given = {"url": str(face_sprite_folder(Path(folder)))} if component.name == "face-sprites" else {}
+                generator = context.build(parse_block(OcclusionBlock, {"use": component.name} | given, context))
+            yield component.name, generator
 
 
 def rate(work: Callable[[], Any], times: int) -> float:
