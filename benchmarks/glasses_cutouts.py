@@ -11,6 +11,7 @@ The pictures are of faces, for the study alone: they stay beside its runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,23 +39,17 @@ LEAST, MOST = 70, 3000
 
 @dataclass(frozen=True)
 class Basis:
-    """mean [P], components [P, K], variance [K] of brightness 0..1 of bare faces; usual [P], what they leave."""
+    """mean [P], components [P, K], variance [K] of brightness 0..1 of bare faces; rest [P], what they leave of it."""
 
     mean: Tensor
     components: Tensor
     variance: Tensor
-    usual: Tensor
-
-    def first(self, count: int, faces: Tensor) -> Basis:
-        components = self.components[:, :count]
-        rest = faces - self.mean
-        rest = rest - rest @ components @ components.T
-        return Basis(self.mean, components, self.variance[:count], rest.square().mean(0).sqrt().clamp(min=0.02))
+    rest: Tensor
 
     def differences(self, faces: Tensor, eyes: Tensor, trust: float) -> Tensor:
         """[N, P]: each face less its guess, fitted again and again to what differs little; trust: 0..1, in the eyes."""
         found = []
-        inverse = self.usual**-2
+        inverse = self.rest**-2
         trusted = torch.where(eyes, torch.tensor(trust), torch.tensor(1.0))
         for face in faces - self.mean:
             weight = trusted
@@ -62,7 +57,7 @@ class Basis:
                 weighed = self.components * (weight * inverse)[:, None]
                 at = torch.linalg.solve(self.components.T @ weighed + torch.diag(1 / self.variance), weighed.T @ face)
                 left = face - self.components @ at
-                weight = trusted / (1 + (left / self.usual / 1.5) ** 2) ** 2
+                weight = trusted / (1 + (left / self.rest / 1.5) ** 2) ** 2
             found.append(left)
         return torch.stack(found)
 
@@ -78,12 +73,18 @@ def brightness(faces: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(grey).astype(np.float32) / 255).flatten(1)
 
 
-def basis_of(faces: Tensor) -> Basis:
+def bases(faces: Tensor, counts: Sequence[int]) -> list[Basis]:
+    """One of so many components each; the first count is the largest."""
     torch.manual_seed(0)
     mean = faces.mean(0)
-    _, sizes, components = torch.svd_lowrank(faces - mean, q=COMPONENTS, niter=2)
-    whole = Basis(mean, components, sizes**2 / len(faces), mean)
-    return whole.first(COMPONENTS, faces)
+    left = faces - mean
+    _, sizes, components = torch.svd_lowrank(left, q=counts[0], niter=2)
+    found = []
+    for count in counts:
+        first = components[:, :count]
+        rest = (left - left @ first @ first.T).square().mean(0).sqrt().clamp(min=0.02)
+        found.append(Basis(mean, first, sizes[:count] ** 2 / len(faces), rest))
+    return found
 
 
 def around_eyes(u_reach: float, v_low: float, v_high: float) -> Tensor:
@@ -94,10 +95,6 @@ def around_eyes(u_reach: float, v_low: float, v_high: float) -> Tensor:
     return ((u.abs() < u_reach) & (v > v_low) & (v < v_high))[0]
 
 
-def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    return np.clip((values - low) / (high - low), 0, 1)
-
-
 def connected(opacity: np.ndarray, strength: np.ndarray) -> np.ndarray:
     """``opacity`` where it hangs together over 25 pixels or more, ten wide, and is ``strength`` > 1 somewhere."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((opacity > 0.3).astype(np.uint8), connectivity=8)
@@ -105,8 +102,7 @@ def connected(opacity: np.ndarray, strength: np.ndarray) -> np.ndarray:
     np.maximum.at(strongest, labels, strength)
     kept = (stats[:, cv2.CC_STAT_AREA] >= 25) & (stats[:, cv2.CC_STAT_WIDTH] >= 10) & (strongest > 1)
     kept[0] = False
-    edge: np.ndarray = opacity * cv2.dilate(kept[labels].astype(np.uint8), np.ones((3, 3)))
-    return edge
+    return opacity * cv2.dilate(kept[labels].astype(np.uint8), np.ones((3, 3)))
 
 
 def filled(dark: np.ndarray) -> np.ndarray:
@@ -122,41 +118,39 @@ def filled(dark: np.ndarray) -> np.ndarray:
 def opacities(worn: Tensor, bare: Tensor, dark: np.ndarray) -> np.ndarray:
     """[N, 112, 112] 0..1. worn, bare: [N, 112, 112, 3] uint8. dark: [N] bool, which are sunglasses."""
     faces, known = brightness(worn), brightness(bare)
-    basis, eyes = basis_of(known), around_eyes(2.7, -0.95, 1.25).flatten()
-    few = basis.first(FEW, known)
+    many, few = bases(known, (COMPONENTS, FEW))
+    eyes = around_eyes(2.7, -0.95, 1.25).flatten()
 
     def both(basis: Basis, trust: float, least: float, given: Tensor) -> tuple[np.ndarray, np.ndarray]:
         usual = basis.differences(known[:USUAL], eyes, trust).square().mean(0).sqrt().clamp(min=least)
         smooth = cv2.GaussianBlur(usual.view(SIDE, SIDE).numpy(), (0, 0), 2)
         return basis.differences(given, eyes, trust).view(-1, SIDE, SIDE).numpy(), smooth
 
-    differences, usual = both(basis, 0.15, 0.03, faces)
+    differences, usual = both(many, 0.15, 0.03, faces)
     darker, usual_dark = both(few, 1e-4, 0.06, faces[torch.from_numpy(dark)])
     lenses = dict(zip(np.flatnonzero(dark).tolist(), darker, strict=True))
     where = around_eyes(2.9, -1.05, 1.35).numpy()
     found = []
     for number, difference in enumerate(differences):
         strength = np.abs(difference) / usual
-        opacity = ramp(strength, 1.8, 3.5)
+        opacity = np.clip((strength - 1.8) / (3.5 - 1.8), 0, 1)
         if number in lenses:
-            opacity = np.maximum(opacity, filled(ramp(-lenses[number] / usual_dark, 1.2, 2.2) > 0.5))
+            opacity = np.maximum(opacity, filled(-lenses[number] > 1.7 * usual_dark))
         found.append(connected(opacity * where, strength / 4))
     return np.stack(found)
 
 
-def cut_outs(data: Path, detector: LoadedModel) -> int:
-    """Write ``cut-outs.parquet`` beside ``worn-train.parquet``, unless it is there. Returns how many it holds."""
+def cut_outs(data: Path, detector: LoadedModel) -> None:
+    """Write ``cut-outs.parquet`` beside ``worn-train.parquet``, unless it is there."""
     target = data / "cut-outs.parquet"
     if not target.exists():
         worn, bare = read(data / "worn-train.parquet"), read(data / "bare-train.parquet")
         told = tell_glasses(detector, worn.permute(0, 3, 1, 2).contiguous())
         found = opacities(worn, bare, (told[SUNGLASSES] > 0.5).cpu().numpy())
-        sizes = found.sum((1, 2))
         pictures = []
         for face, opacity in zip(worn.numpy(), found, strict=True):
             if LEAST <= opacity.sum() <= MOST:
                 whole = np.dstack([face[:, :, ::-1], (opacity * 255).astype(np.uint8)])
                 pictures.append(cv2.imencode(".png", whole)[1].tobytes())
-        print(f"  glasses of {len(pictures)} of {len(sizes)} faces cut out")
+        print(f"  glasses of {len(pictures)} of {len(worn)} faces cut out")
         pq.write_table(pa.table({"image": pictures}), target)
-    return int(pq.ParquetFile(target).metadata.num_rows)

@@ -73,7 +73,16 @@ class PairedTest:
 
     def cell(self, remover: str, kind: str, remove: Remove | LoadedGenerator | None) -> dict[str, Any]:
         """Figures with intervals over people; from its file where nothing they depend on changed."""
-        depends = {
+        depends = self._depends(remover, kind, remove)
+        file = self._file(remover, kind, depends, "json")
+        if not file.exists():
+            figures = self._measure(kind, _remover(remove))
+            file.write_text(json.dumps({"depends": depends, "figures": figures}, indent=2))
+        found: dict[str, Any] = json.loads(file.read_text())["figures"]
+        return found
+
+    def _depends(self, remover: str, kind: str, remove: Remove | LoadedGenerator | None) -> dict[str, Any]:
+        return {
             "version": VERSION,
             "remover": remove.fingerprint if isinstance(remove, LoadedGenerator) else remover,
             "glasses": KINDS[kind],
@@ -81,24 +90,26 @@ class PairedTest:
             "faces": self._faces.fingerprint(),
             "models": [self._evaluator.fingerprint, self._detector.fingerprint],
         }
-        digest = hashlib.sha256(canonical(depends)).hexdigest()[:16]
-        file = self._cells / f"{remover}-{kind}-{digest}.json"
-        if not file.exists():
-            figures = self._measure(kind, _remover(remove))
-            file.write_text(json.dumps({"depends": depends, "figures": figures}, indent=2))
-        found: dict[str, Any] = json.loads(file.read_text())["figures"]
-        return found
 
-    def embedded(self, kind: str, remover: LoadedGenerator | None) -> tuple[EmbeddingTable, EmbeddingTable]:
-        """The faces with glasses, taken off where there is a remover, and without: as the evaluator sees them."""
-        spec, remove = self._evaluator.image_spec, _remover(remover)
-        seen = [
-            embed_images(self._evaluator, fit_faces(remove(worn.images, worn.inside), spec)).cpu()
-            for worn in self.worn(kind)
-        ]
+    def _file(self, remover: str, kind: str, depends: dict[str, Any], suffix: str) -> Path:
+        digest = hashlib.sha256(canonical(depends)).hexdigest()[:16]
+        return self._cells / f"{remover}-{kind}-{digest}.{suffix}"
+
+    def embedded(
+        self, remover: str, kind: str, remove: LoadedGenerator | None
+    ) -> tuple[EmbeddingTable, EmbeddingTable]:
+        """The faces with glasses, taken off where there is a remover, and without: as the evaluator sees them. The
+        former are kept in a file as a cell is."""
+        file = self._file(remover, kind, self._depends(remover, kind, remove), "npy")
+        if not file.exists():
+            way = _remover(remove)
+            np.save(file, torch.cat([self._embed(way(worn.images, worn.inside)) for worn in self.worn(kind)]).numpy())
         ids, subjects = list(self._faces.ids), list(self._faces.subjects)
-        worn, bare = (EmbeddingTable(ids, subjects, found.numpy()) for found in (torch.cat(seen), self._clean))
+        worn, bare = (EmbeddingTable(ids, subjects, found) for found in (np.load(file), self._clean.numpy()))
         return worn, bare
+
+    def _embed(self, images: Tensor) -> Tensor:
+        return embed_images(self._evaluator, fit_faces(images, self._evaluator.image_spec)).cpu()
 
     def worn(self, kind: str) -> list[Worn]:
         """The faces with glasses of a kind, in batches, the same in every run."""
@@ -145,15 +156,11 @@ class PairedTest:
         return result | {"faces": len(self._faces.ids), "people": len(set(self._faces.subjects))}
 
     def _cosine(self, made: Tensor, worn: Worn) -> Tensor:
-        spec = self._evaluator.image_spec
-        found = embed_images(self._evaluator, fit_faces(made, spec)).cpu()
-        return (found * self._clean[torch.from_numpy(worn.rows)]).sum(1)
+        return (self._embed(made) * self._clean[torch.from_numpy(worn.rows)]).sum(1)
 
     @cached_property
     def _clean(self) -> Tensor:
-        spec = self._evaluator.image_spec
-        embedded = [embed_images(self._evaluator, fit_faces(item.clean, spec)) for item in self.worn("none")]
-        return torch.cat(embedded).cpu()
+        return torch.cat([self._embed(item.clean) for item in self.worn("none")])
 
     @cached_property
     def _people(self) -> np.ndarray:

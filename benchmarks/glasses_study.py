@@ -88,7 +88,7 @@ def between_pictures(rows: Sequence[str], removers: dict[str, LoadedGenerator], 
     """What ``real`` measures, on synthetic glasses: a face with them against other pictures of the person, by kind."""
     found = {}
     for kind in (kind for kind in KINDS if kind != "none"):
-        tables = {name: test.embedded(kind, removers.get(name)) for name in (BASELINE, *rows)}
+        tables = {name: test.embedded(name, kind, removers.get(name)) for name in (BASELINE, *rows)}
         found[kind] = {name: ways["removed"] for name, ways in measured(tables, BASELINE, fused=()).items()}
         print(f"  between pictures, {kind}: measured", flush=True)
     return found

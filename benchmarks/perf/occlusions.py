@@ -47,12 +47,12 @@ def faces(size: int, count: int = _BATCH) -> FaceBatch:
 
 
 def generators(context: BuildContext) -> Iterator[tuple[str, Any]]:
-    for component in sorted(context.registry.components("occlusion"), key=lambda item: item.name):
-        if component.name not in _LEFT_OUT and component.owner == "occframe":
-            with TemporaryDirectory() as folder:  # read when it is built
-                given = {"url": str(face_sprite_folder(Path(folder)))} if component.name == "face-sprites" else {}
-                generator = context.build(parse_block(OcclusionBlock, {"use": component.name} | given, context))
-            yield component.name, generator
+    with TemporaryDirectory() as folder:
+        needed = {"face-sprites": {"url": str(face_sprite_folder(Path(folder)))}}
+        for component in sorted(context.registry.components("occlusion"), key=lambda item: item.name):
+            if component.name not in _LEFT_OUT and component.owner == "occframe":
+                written = {"use": component.name} | needed.get(component.name, {})
+                yield component.name, context.build(parse_block(OcclusionBlock, written, context))
 
 
 def rate(work: Callable[[], Any], times: int) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -11,9 +9,9 @@ from occframe.component import BuildContext
 from occframe.face_frame import TEMPLATE
 from occframe_occlusions.canvas import Canvas
 from occframe_occlusions.draws import Draws
-from occframe_occlusions.painted import Painted, Params
+from occframe_occlusions.painted import Params
+from occframe_occlusions.pasted import Pasted
 from occframe_occlusions.shapes import per_image
-from occframe_occlusions.sprite_pictures import SpritePictures
 from occframe_occlusions.suite_configs import FaceSpritesConfig
 
 _LEFT, _RIGHT = TEMPLATE[0], TEMPLATE[1]
@@ -22,24 +20,18 @@ _CENTRE = ((_LEFT[0] + _RIGHT[0]) / 224, (_LEFT[1] + _RIGHT[1]) / 224)
 _UNIT = (_RIGHT[0] - _LEFT[0]) / 224
 
 
-class FaceSprites(Painted):
+class FaceSprites(Pasted):
     name = "face-sprites"
-    parts: ClassVar[tuple[str, ...]] = ()
+    square = True
     config: FaceSpritesConfig
-
-    def __init__(self, config: FaceSpritesConfig) -> None:
-        super().__init__(config)
-        self._pictures = SpritePictures(config, square=True)
-        self.version = f"1 with sprites {self._pictures.digest}"
-        self.recipe = config.model_dump(mode="json", exclude={"url", "image"}) | {"sprites": self._pictures.digest}
 
     def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
         reach = self.config.shift
-        sprite = draws.whole(self._pictures.count)
+        sprite = draws.whole(self.pictures.count)
         mirrored = draws.chance(0.5) if self.config.mirror else torch.zeros_like(params["severity"])
         return {
             "sprite": sprite,
-            "bounds": self._pictures.bounds(images.device)[sprite],
+            "bounds": self.pictures.bounds(images.device)[sprite],
             "size": (0.8 + 0.4 * params["severity"]) * (1 + draws.signed(self.config.stretch)),
             "shift": torch.stack([draws.signed(reach), draws.signed(reach)], dim=1),
             "sine": draws.signed(self.config.turn),
@@ -47,11 +39,10 @@ class FaceSprites(Painted):
         }
 
     def extent(self, params: Params) -> Tensor:
-        left, top, right, bottom = params["bounds"].unbind(1)
         # A pixel of the picture's smallest table more: that is how far it is smeared.
-        margin = 2 / 16
-        x = torch.stack([left - margin, right + margin], dim=1)[:, [0, 1, 0, 1]]
-        y = torch.stack([top - margin, bottom + margin], dim=1)[:, [0, 0, 1, 1]]
+        low, high = params["bounds"][:, :2] - 2 / 16, params["bounds"][:, 2:] + 2 / 16
+        x = torch.stack([low[:, 0], high[:, 0], low[:, 0], high[:, 0]], dim=1)
+        y = torch.stack([low[:, 1], low[:, 1], high[:, 1], high[:, 1]], dim=1)
         across, down = (((value + 1) / 2 - centre) / _UNIT for value, centre in zip((x, y), _CENTRE, strict=True))
         across = across * params["side"][:, None]
         sine, size = params["sine"][:, None], params["size"][:, None]
@@ -68,9 +59,7 @@ class FaceSprites(Painted):
         across, down = (u * cosine + v * sine) * side, v * cosine - u * sine
         places = [(value * _UNIT + centre) * 2 - 1 for value, centre in zip((across, down), _CENTRE, strict=True)]
         longer = params["size"] * canvas.frame.scale / _UNIT
-        light, alpha = self._pictures.show(params["sprite"], torch.stack(places, dim=3), longer)
-        canvas.grain = float(self.config.match_light)
-        canvas.over(None, alpha, canvas.lit(light) if self.config.match_light else light)
+        self.paste(canvas, params["sprite"], torch.stack(places, dim=3), longer)
 
 
 def build(config: FaceSpritesConfig, context: BuildContext) -> FaceSprites:
