@@ -30,6 +30,9 @@ CUT_OUTS: dict[str, Any] = {
     "url": "runs/glasses-study/data/cut-outs.parquet",
     "severity": [0.3, 0.7],
 }
+#: Drawn glasses of every kind.
+ANY_LOOK: dict[str, Any] = {"use": "random-eyewear", "severity": [0.1, 1]}
+COLOURED: dict[str, Any] = {"use": "glasses", "lenses": ["reflective", "reflective", "tinted", "gradient"]}
 #: What goes on from the recipe's result on a CPU has in common.
 GOING_ON: dict[str, Any] = {
     "augment_on": "workers",
@@ -59,9 +62,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "occlusion": {
             "use": "choice",
             "of": [
-                {"occlusion": {"use": "random-eyewear", "severity": [0.1, 1]}, "weight": 4},
+                {"occlusion": ANY_LOOK, "weight": 4},
                 {"occlusion": "glasses"},
-                {"occlusion": {"use": "glasses", "lenses": ["reflective", "reflective", "tinted", "gradient"]}},
+                {"occlusion": COLOURED},
                 {"occlusion": "sunglasses", "weight": 2},
             ],
         },
@@ -75,13 +78,34 @@ ROWS: dict[str, dict[str, Any]] = {
             "of": [
                 {"occlusion": CUT_OUTS, "weight": 3},
                 {"occlusion": CUT_OUTS | {"match_light": False}, "weight": 3},
-                {"occlusion": {"use": "random-eyewear", "severity": [0.1, 1]}, "weight": 2},
+                {"occlusion": ANY_LOOK, "weight": 2},
                 {"occlusion": "glasses"},
-                {"occlusion": {"use": "glasses", "lenses": ["reflective", "reflective", "tinted", "gradient"]}},
+                {"occlusion": COLOURED},
                 {"occlusion": "sunglasses"},
             ],
         },
         "iterations": 2000,
+    },
+    # After ``cut-outs``: everything photographed once more, so that paste gives nothing away, and beside it real
+    # wearers of whom there are pictures without, from ``glasses_wearers``.
+    "wearers": GOING_ON
+    | {
+        "occlusion": {
+            "use": "choice",
+            "of": [
+                {"occlusion": ANY_LOOK, "weight": 3},
+                {"occlusion": CUT_OUTS},
+                {"occlusion": CUT_OUTS | {"match_light": False}},
+                {"occlusion": "glasses", "weight": 1.5},
+                {"occlusion": COLOURED},
+                {"occlusion": "sunglasses"},
+            ],
+        },
+        "camera_probability": 0.9,
+        "grey_probability": 0.2,
+        "wearers": {"data": "wearers-worn", "bare": "wearers-bare", "weight": 10, "batch_size": 8},
+        "batch_size": 8,
+        "iterations": 4000,
     },
     # Goes on from the recipe's result, with real wearers.
     "real": UNPAIRED
@@ -104,9 +128,9 @@ ROWS: dict[str, dict[str, Any]] = {
 
 ABLATIONS = frozenset(row for row, changes in ROWS.items() if changes.get("iterations") == SHORT)
 #: Rows that begin with what another has learnt, in the order in which they can be trained; None: with the recipe's.
-AFTERWARDS = {"real": None, "varied": None, "cut-outs": "varied"}
+AFTERWARDS = {"real": None, "varied": None, "cut-outs": "varied", "wearers": "cut-outs"}
 #: Rows of the reference network on any device.
-_REFERENCE = frozenset({WHOLE, "varied", "cut-outs"})
+_REFERENCE = frozenset({WHOLE, "varied", "cut-outs", "wearers"})
 
 
 def rows_for(device: str) -> list[str]:
@@ -124,11 +148,13 @@ def pipeline(row: str, *, shared: Path, data: Path, runs: Path, seed: int, devic
     recipe = copy.deepcopy(dict(read_yaml(recipe_of(row, device)).value))
     run_dir = runs / f"{row}-{seed}"
     recipe |= {"name": f"glasses-study-{row}", "run_dir": str(run_dir), "seed": seed, "device": device}
-    sources = recipe["data"] | {"worn": dict(recipe["data"]["faces"])}
-    for name, file in (("faces", "bare-train"), ("worn", "worn-train")):
-        sources[name] = dict(sources[name]) | {"url": str(data / f"{file}.parquet")}
-    used = {"faces", "worn"} if ROWS[row].get("mode") == "unpaired" else {"faces"}
-    recipe["data"] = {name: block for name, block in sources.items() if name in used}
+    files = {"faces": "bare-train"}
+    if ROWS[row].get("mode") == "unpaired":
+        files["worn"] = "worn-train"
+    if "wearers" in ROWS[row]:
+        files |= {name: name for name in ("wearers-worn", "wearers-bare")}
+    faces = recipe["data"]["faces"]
+    recipe["data"] = {name: faces | {"url": str(data / f"{file}.parquet")} for name, file in files.items()}
     recogniser, *_, refined = recipe["steps"]
     recogniser["weights"] = str(shared / "weights" / "mobilefacenet_ms1m_128d.safetensors")
     refined["name"] = "refined"

@@ -28,12 +28,13 @@ from benchmarks.glasses_cutouts import cut_outs
 from benchmarks.glasses_data import cut_out
 from benchmarks.glasses_paired import KINDS, PairedTest, as_bytes, gains, telea
 from benchmarks.glasses_real import measured
-from benchmarks.glasses_recipes import ABLATIONS, AFTERWARDS, ROWS, pipeline, recogniser_pipeline, rows_for
+from benchmarks.glasses_recipes import ABLATIONS, AFTERWARDS, ROWS, WHOLE, pipeline, recogniser_pipeline, rows_for
+from benchmarks.glasses_wearers import wearers
 from occframe.bench.suite import evaluation_step, expand, load_suite
 from occframe.component import BuildContext
 from occframe.gallery import Gallery
 from occframe.generators import LoadedGenerator, generate_images, load_generator
-from occframe.models import load_model
+from occframe.models import LoadedModel, load_model
 from occframe.plugins import PluginRegistry
 from occframe.rundir import environment
 from occframe.types import EmbeddingTable
@@ -47,6 +48,12 @@ BASELINE = "no-removal"
 
 def occframe(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "occframe", *arguments], check=True)
+
+
+def loaded(model: str, device: str = "cpu") -> LoadedModel:
+    """A model of the study, by its place in ``runs/glasses-study``."""
+    build = BuildContext(PluginRegistry.discover(), device=device)
+    return load_model(str(RUNS / model), build, purpose="explain")
 
 
 def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
@@ -63,10 +70,9 @@ def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, [name for name in files if name not in AFTERWARDS]))
     if "cut-outs" in rows:
-        detector = load_model(
-            str(RUNS / "glasses" / "glasses"), BuildContext(PluginRegistry.discover()), purpose="explain"
-        )
-        cut_outs(RUNS / "data", detector)
+        cut_outs(RUNS / "data", loaded("glasses/glasses"))
+    if "wearers" in rows:
+        wearers(shared, RUNS / "data", loaded("glasses/glasses"), loaded(f"{WHOLE}-{SEED}/recogniser"))
     for name in AFTERWARDS:
         if name in files:
             run(name)
@@ -158,8 +164,8 @@ def main() -> None:
         RUNS / "data" / "bare-test.parquet",
         RUNS / "cells",
         build,
-        evaluator=load_model(str(RUNS / "suite" / f"model-{BASELINE}"), build),
-        detector=load_model(str(RUNS / "glasses" / "glasses"), build, purpose="explain"),
+        evaluator=loaded(f"suite/model-{BASELINE}", arguments.device),
+        detector=loaded("glasses/glasses", arguments.device),
     )
     on_pairs = paired(rows, removers, test)
     between = between_pictures(whole, removers, test)

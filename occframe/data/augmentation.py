@@ -1,4 +1,5 @@
-"""What happens to pictures between decoding and learning: mirrored, occluded, turned grey, in this order.
+"""What happens to pictures between decoding and learning: mirrored, occluded, photographed, turned grey,
+in this order.
 
 What is drawn for a picture depends on (seed, epoch, its id) and is drawn on the host; what is done with it runs on the
 device where the picture lies, so that it may be a loader's thread or a GPU, and the picture is the same.
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occframe.data.camera import photographed
 from occframe.random import derive_seed, id_seeds, mix, uniform
 from occframe.types import Dataset, FaceBatch, OcclusionGenerator
 
@@ -27,20 +29,23 @@ _GREY = (9798, 19235, 3735)
 
 @dataclass(frozen=True)
 class Draws:
-    """Positions in a batch, int64 each, of the pictures to mirror, to occlude and to turn grey.
+    """Positions in a batch, int64 each, of the pictures to mirror, to occlude, to photograph and to turn grey.
 
-    seeds: int64, the occlusion's, one for each of ``occluded``.
+    seeds, camera_seeds: int64, one for each of ``occluded`` and of ``photographed``.
     """
 
     mirrored: Tensor
     occluded: Tensor
     seeds: Tensor
+    photographed: Tensor
+    camera_seeds: Tensor
     grey: Tensor
 
 
 class Augmentation:
-    """flip: mirror half of the pictures. occlusion_probability: share of them that ``occlusion`` is applied to. grey:
-    share of them that lose their colours. keep_clean: give the pictures before occlusion as well."""
+    """flip: mirror half of the pictures. occlusion_probability: share of them that ``occlusion`` is applied to.
+    camera: share of them that are photographed once more. grey: share of them that lose their colours. keep_clean: give
+    the pictures before occlusion as well, photographed and grey as those after it."""
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Augmentation:
         *,
         seed: int,
         flip: bool,
+        camera: float,
         grey: float,
         occlusion: OcclusionGenerator | None,
         occlusion_probability: float,
@@ -56,6 +62,7 @@ class Augmentation:
         self._dataset = dataset
         self._seed = seed
         self._flip = flip
+        self._camera = camera
         self._grey = grey
         self._occlusion = occlusion
         self._probability = occlusion_probability
@@ -69,12 +76,15 @@ class Augmentation:
         # A draw of its own: were it one of the generator's, only some of its occlusions would ever be seen.
         if len(occluded) and self._probability < 1:
             occluded = np.flatnonzero(self._uniform("occluded", epoch, seeds) < self._probability)
-        mirrored, grey = (
+        mirrored, taken, grey = (
             np.flatnonzero(self._uniform(purpose, epoch, seeds) < share) if share else np.arange(0)
-            for purpose, share in (("flip", 0.5 * self._flip), ("grey", self._grey))
+            for purpose, share in (("flip", 0.5 * self._flip), ("camera share", self._camera), ("grey", self._grey))
         )
-        seeds = mix(derive_seed(self._seed, "occlusion"), epoch, seeds[occluded])
-        return Draws(*map(torch.from_numpy, (mirrored, occluded, seeds, grey)))
+        own, camera = (
+            mix(derive_seed(self._seed, purpose), epoch, seeds[at])
+            for purpose, at in (("occlusion", occluded), ("camera", taken))
+        )
+        return Draws(*map(torch.from_numpy, (mirrored, occluded, own, taken, camera, grey)))
 
     def __call__(self, batch: FaceBatch, draws: Draws) -> FaceBatch:
         """batch: uint8 images, which may be changed in place. draws: on the same device."""
@@ -84,10 +94,12 @@ class Augmentation:
             batch = replace(batch, clean=batch.images if self._occlusion is None else _copy(batch.images))
         if self._occlusion is not None:
             batch = _occluded(batch, draws, self._occlusion)
-        if len(draws.grey):
-            _turn_grey(batch.images, draws.grey)
-            if batch.clean is not None and batch.clean is not batch.images:
-                _turn_grey(batch.clean, draws.grey)
+        clean = batch.clean
+        for images in (batch.images,) if clean is None or clean is batch.images else (batch.images, clean):
+            if len(draws.photographed):
+                images[draws.photographed] = photographed(images[draws.photographed], draws.camera_seeds)
+            if len(draws.grey):
+                _turn_grey(images, draws.grey)
         return batch
 
     def _uniform(self, purpose: str, epoch: int, seeds: np.ndarray) -> np.ndarray:

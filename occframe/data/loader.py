@@ -42,14 +42,16 @@ class FaceLoader:
     threads: that decode and occlude. shuffle: within blocks of the data set where it has any, see ``order.py``.
     images_per_identity: instead of every image once an epoch, so many of a person in a batch, and all people equally
     often, in as many whole batches; shuffled in any case.
-    flip: mirror half of the images, before they are occluded. grey: share of the images that lose their colours, after
-    they were occluded, drawn per image. occlusion_probability: share of the images that
-    ``occlusion`` is applied to, drawn per image. keep_clean: give the images before occlusion as well.
+    flip: mirror half of the images, before they are occluded. occlusion_probability: share of the images that
+    ``occlusion`` is applied to, drawn per image. camera: share of the images that are photographed once more
+    after that, see ``camera.py``. grey: share of the images that lose their colours, last of all. Both are drawn per
+    image. keep_clean: give the images before occlusion as well, photographed and grey as those after it.
     classes: identities in the order of their labels; without it batches carry no labels.
     share: (number, of how many) processes that read the same batches, each its part; what is unreadable there is
     replaced by the first picture that is not, so that all parts stay of one size.
     device: where batches are given, a torch device; CUDA reads them from pinned memory while it computes.
-    augment_on: flips, occlusion and grey in the threads, or on the device: the same pictures, to a rounding of colours.
+    augment_on: flips, occlusion, camera and grey in the threads, or on the device: the same pictures, to a rounding of
+    colours.
     Raises OccframeError where the data set is empty, or has identities that ``classes`` does not.
     """
 
@@ -65,6 +67,7 @@ class FaceLoader:
         shuffle: bool = False,
         images_per_identity: int | None = None,
         flip: bool = False,
+        camera: float = 0.0,
         grey: float = 0.0,
         occlusion: OcclusionGenerator | None = None,
         occlusion_probability: float = 1.0,
@@ -93,6 +96,7 @@ class FaceLoader:
             dataset,
             seed=seed,
             flip=flip,
+            camera=camera,
             grey=grey,
             occlusion=occlusion,
             occlusion_probability=occlusion_probability,

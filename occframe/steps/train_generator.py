@@ -8,18 +8,29 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from occframe.component import DataRef, GeneratorBlock, GeneratorRef, ModelRef, OcclusionBlock
+from occframe.errors import OccframeError
 from occframe.machine import default_threads
 from occframe.step import StepConfig, StepContext, StepOutcome
-from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
+from occframe.training.adversarial_configs import (
+    AdversarialError,
+    FeatureError,
+    IdentityError,
+    PixelError,
+    WearersError,
+)
 from occframe.training.optimisers import Adam
 from occframe.training.schedules import LinearSchedule, Schedule
 
 if TYPE_CHECKING:
     from occframe.data import FaceLoader, Quarantine
     from occframe.training.adversarial import AdversarialStep, Adversaries
-    from occframe.training.adversarial_batches import GeneratorBatch, PairedBatches, UnpairedBatches
+    from occframe.training.adversarial_batches import BesideWearers, GeneratorBatch, PairedBatches, UnpairedBatches
+    from occframe.training.frozen_features import FrozenFeatures
     from occframe.training.loop import Training
     from occframe.types import Dataset
+
+
+_EMBEDDED_AT_ONCE = 64
 
 
 class TrainGeneratorConfig(StepConfig):
@@ -40,12 +51,20 @@ class TrainGeneratorConfig(StepConfig):
     feature: FeatureError = Field(FeatureError(), description="who it is stays: distance of the recogniser's features")
     pixel: PixelError = Field(PixelError(), description="what it looks like stays: distance of pixels")
     identity: IdentityError = Field(IdentityError(), description="faces that need nothing stay as they are")
+    wearers: WearersError | None = Field(None, description="real wearers, to be seen by F as the people they are")
     iterations: int = Field(100_000, ge=1, description="updates of each network, after which training stops")
     batch_size: int = Field(16, ge=2, description="faces an update")
     optimiser: Adam = Field(Adam(), description="of both networks")
     schedule: Schedule = Field(LinearSchedule(), description="the learning rate over time")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of weights, which is what is kept")
     flip: bool = Field(True, description="mirror half of the images")
+    camera_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of images that go through a camera once more with what was put on them: tone, blur, coarse "
+        "colours, JPEG, noise",
+    )
     grey_probability: float = Field(0.0, ge=0, le=1, description="share of images that lose their colours")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="of the forward passes: auto, fp32 or bf16")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of each network's gradient")
@@ -58,8 +77,8 @@ class TrainGeneratorConfig(StepConfig):
     )
     augment_on: Literal["workers", "device"] = Field(
         "workers",
-        description="where faces are mirrored, occluded and turned grey: in these threads, or on the device that "
-        "trains; the pictures are the same",
+        description="where faces are mirrored, occluded, photographed and turned grey: in these threads, or on the "
+        "device that trains; the pictures are the same",
     )
 
     @classmethod
@@ -77,6 +96,8 @@ class TrainGeneratorConfig(StepConfig):
             raise ValueError("mode: unpaired needs `clean`, faces without; mode: paired takes none")
         if self.feature.weight and self.recogniser is None:
             raise ValueError("the feature error needs a `recogniser`; without one write feature: {weight: 0}")
+        if self.wearers is not None and self.recogniser is None:
+            raise ValueError("`wearers` need a `recogniser`, which says who they are")
         return self
 
 
@@ -135,7 +156,7 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
     resolved = resolve_precision(config.precision, device)
     precision = "fp32" if resolved == "fp16" else resolved
     features = None
-    if config.recogniser is not None and config.feature.weight:
+    if config.recogniser is not None and (config.feature.weight or config.wearers):
         features = FrozenFeatures(load_model(context.artefact(config.recogniser).url, context.build), precision)
     update = AdversarialStep(
         networks,
@@ -145,10 +166,11 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
         feature=config.feature,
         pixel=config.pixel,
         identity=config.identity,
+        wearers=0.0 if config.wearers is None else config.wearers.weight,
         precision=precision,
         clip_norm=config.clip_norm,
     )
-    batches, samples = _data(context, generator.image_spec, quarantine)
+    batches, samples = _data(context, generator.image_spec, quarantine, features)
     training = training_of(
         context,
         batches,
@@ -164,17 +186,20 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
 
 
 def _data(
-    context: StepContext, spec: Any, quarantine: Quarantine
-) -> tuple[PairedBatches | UnpairedBatches, GeneratorBatch | None]:
+    context: StepContext, spec: Any, quarantine: Quarantine, features: FrozenFeatures | None
+) -> tuple[PairedBatches | UnpairedBatches | BesideWearers, GeneratorBatch | None]:
     """What is learnt from, and the same few faces for every sample picture, on the device."""
     from occframe.data import FaceLoader, Subset
-    from occframe.training.adversarial_batches import PairedBatches, UnpairedBatches
+    from occframe.training.adversarial_batches import BesideWearers, PairedBatches, UnpairedBatches, people_features
 
     config: TrainGeneratorConfig = context.config
     occlusion = None
     if config.occlusion is not None:
         where = context.device if config.augment_on == "device" else "cpu"
         occlusion = context.build.build(config.occlusion, device=where, image_spec=spec)
+
+    changed = {"camera": config.camera_probability, "grey": config.grey_probability}
+    shuffled = {"shuffle": True, "flip": config.flip, "drop_last": True}
 
     def loader(faces: Dataset, batch_size: int, **options: Any) -> FaceLoader:
         return FaceLoader(
@@ -184,7 +209,6 @@ def _data(
             batch_size=batch_size,
             threads=config.threads or default_threads(),
             seed=context.seed,
-            grey=config.grey_probability,
             quarantine=quarantine,
             device=context.device,
             augment_on=config.augment_on,
@@ -194,6 +218,7 @@ def _data(
     def batches(
         given: Dataset, real: Dataset | None, batch_size: int, **options: Any
     ) -> PairedBatches | UnpairedBatches:
+        options |= changed
         if real is None:
             return PairedBatches(loader(given, batch_size, occlusion=occlusion, keep_clean=True, **options))
         return UnpairedBatches(loader(given, batch_size, **options), loader(real, batch_size, **options))
@@ -208,4 +233,33 @@ def _data(
         count = min(config.samples, len(given.ids))
         chosen = Subset(given, [place * len(given.ids) // count for place in range(count)])
         samples = next(batches(chosen, real, count).epoch(0))
-    return batches(given, real, batch_size, shuffle=True, flip=config.flip, drop_last=True), samples
+    learnt = batches(given, real, batch_size, **shuffled)
+    if config.wearers is None:
+        return learnt, samples
+    assert features is not None
+    worn, bare, people = _of_the_same_people(context, config.wearers)
+    wanted = people_features(loader(bare, _EMBEDDED_AT_ONCE, classes=people), features, len(people))
+    wearers = loader(worn, config.wearers.batch_size, classes=people, **shuffled, **changed)
+    return BesideWearers(learnt, wearers, wanted), samples
+
+
+def _of_the_same_people(context: StepContext, wearers: WearersError) -> tuple[Dataset, Dataset, list[str]]:
+    """Faces with and without of those who are in both data sets, and who they are."""
+    from occframe.data import Subset
+
+    both = [context.dataset(name) for name in (wearers.data, wearers.bare)]
+    people = sorted(set.intersection(*(set(faces.subjects) for faces in both)))
+    alone = len(set(both[0].subjects)) - len(people)
+    if alone:
+        context.note(f"{alone} people of {wearers.data} have no picture in {wearers.bare} and are left out")
+    known = set(people)
+    worn, bare = (
+        Subset(faces, [row for row, person in enumerate(faces.subjects) if person in known]) for faces in both
+    )
+    if len(worn.ids) < wearers.batch_size:
+        raise OccframeError(
+            f"{wearers.data} has {len(worn.ids)} faces of people who are in {wearers.bare} too, fewer than "
+            f"wearers.batch_size {wearers.batch_size}",
+            remedy="give pictures of the same people, with and without, under the same identities; or lower the size",
+        )
+    return worn, bare, people

@@ -17,7 +17,7 @@ from torch.profiler import record_function
 from occframe.errors import OccframeError
 from occframe.generators import from_generator_output, to_generator_input
 from occframe.precision import ResolvedPrecision, autocast
-from occframe.training.adversarial_batches import GeneratorBatch
+from occframe.training.adversarial_batches import GeneratorBatch, Wearers
 from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
 from occframe.training.adversarial_losses import discriminative_loss, feature_error, generative_loss, pixel_error
 from occframe.training.faults import first_bad_weight
@@ -58,7 +58,8 @@ class Adversaries(nn.Module):
 class AdversarialStep:
     """One update of the discriminator, then one of the generator. ``columns`` names the figures a step returns.
 
-    features: of the frozen recogniser, RGB images 0..1 -> [B, D]; None where the feature error has no weight.
+    features: of the frozen recogniser, RGB images 0..1 -> [B, D]; None where neither the feature error has a weight nor
+    batches have wearers. wearers: weight of these.
     """
 
     columns = (
@@ -67,6 +68,7 @@ class AdversarialStep:
         "loss.feature",
         "loss.pixel",
         "loss.identity",
+        "loss.wearers",
         "loss",
         "score.real",
         "score.made",
@@ -84,12 +86,14 @@ class AdversarialStep:
         feature: FeatureError,
         pixel: PixelError,
         identity: IdentityError,
+        wearers: float = 0.0,
         precision: ResolvedPrecision,
         clip_norm: float | None = None,
     ) -> None:
         self.networks = networks
         self.features = features
         self.adversarial, self.feature, self.pixel, self.identity = adversarial, feature, pixel, identity
+        self.wearers = wearers
         self.precision = precision
         self.clip_norm = clip_norm
         self.steps = 0
@@ -109,8 +113,10 @@ class AdversarialStep:
         given, real = to_generator_input(batch.images, spec), to_generator_input(batch.real, spec)
         reference = given if batch.reference is batch.images else to_generator_input(batch.reference, spec)
         passed = real[: max(1, round(self.identity.share * len(real)))] if self.identity.weight else real[:0]
+        worn = given[:0] if batch.wearers is None else to_generator_input(batch.wearers.images, spec)
         # In one pass: batch norm then learns the statistics of faces with and without.
-        made, kept = torch.split(self._generate(torch.cat([given, passed])), [len(given), len(passed)])
+        together = [given, passed, worn]
+        made, kept, freed = torch.split(self._generate(torch.cat(together)), [len(part) for part in together])
 
         nothing = given.new_zeros(())
         judged, scores = nothing, [nothing, nothing]
@@ -118,6 +124,7 @@ class AdversarialStep:
             judged, scores = self._update_discriminator(real, made.detach(), rate)
         with record_function("forward"):
             errors = self._generator_errors(batch, made, reference, kept, passed)
+            errors.append((self.wearers, self._wearers_error(batch.wearers, freed, worn)))
             total = torch.stack([weight * error for weight, error in errors]).sum()
         self._update("generator", total, rate)
         self.steps += 1
@@ -170,6 +177,15 @@ class AdversarialStep:
             (self.pixel.weight, pixel_error(made, reference, batch.mask, self.pixel.inside)),
             (self.identity.weight, unchanged),
         ]
+
+    def _wearers_error(self, wearers: Wearers | None, freed: Tensor, worn: Tensor) -> Tensor:
+        """How far removal is from what the recogniser sees without, and what it changed elsewhere, as unpaired."""
+        if wearers is None:
+            return freed.new_zeros(())
+        assert self.features is not None
+        seen = self.features(from_generator_output(freed, self.networks.image_spec))
+        elsewhere = pixel_error(freed, worn, wearers.mask, inside=0)
+        return feature_error(seen, wearers.features) + elsewhere
 
     def _update(self, name: str, loss: Tensor, rate: float) -> None:
         optimiser = self._optimisers[name]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from occframe.component import Config
+from occframe.component import Config, DataRef
 
 
 class AdversarialError(Config):
@@ -36,3 +36,15 @@ class PixelError(Config):
 class IdentityError(Config):
     weight: float = Field(10.0, ge=0, description="of the mean absolute change of faces that need none")
     share: float = Field(0.25, gt=0, le=1, description="of the real faces of a batch that are passed through for it")
+
+
+class WearersError(Config):
+    """Real glasses have looks that no drawn ones have; what removal is for can be learnt from them all the same, where
+    there are pictures of the same people without."""
+
+    data: DataRef = Field(description="faces that really wear it")
+    bare: DataRef = Field(description="pictures of the same people without it")
+    weight: float = Field(
+        5.0, gt=0, description="of 1 - cosine between the recogniser's features after removal and the person's without"
+    )
+    batch_size: int = Field(8, ge=2, description="of these faces in every update, beside those of `batch_size`")

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from occframe import Config, GeneratorOutput, ImageSpec, hookimpl
 from occframe.component import BackboneBlock
+from occframe.data import FaceLoader
 from occframe.errors import Interrupted, OccframeError
 from occframe.generators import generate_images, load_generator, save_generator
 from occframe.models import load_model, save_model
 from occframe.step import Artefact, StepOutcome
 from occframe.steps.report import _loss_charts
 from occframe.steps.train_generator import TrainGeneratorConfig, TrainGeneratorStep
+from occframe.training.adversarial_batches import people_features
 from occframe.training.frozen_features import FrozenFeatures
 from tests.fakes import FakeStepContext, stop_after
 from tests.tiny import SIZE, TinyFaces, tiny_registry
@@ -75,6 +77,7 @@ OPTIONS = {
     "threads": 2,
 }
 UNPAIRED = {"mode": "unpaired", "occlusion": None, "clean": "clean"}
+WEARERS = {"wearers": {"data": "worn", "bare": "clean", "batch_size": 4}, "camera_probability": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def train(recogniser):
             OPTIONS | options,
             TrainGeneratorConfig,
             name="remover",
-            datasets={"faces": TinyFaces(), "clean": TinyFaces(identities=3, each=7)},
+            datasets={"faces": TinyFaces(), "clean": TinyFaces(identities=3, each=7), "worn": TinyFaces(each=3)},
             artefacts={"recogniser": recogniser},
             registry=REGISTRY,
             seed=3,
@@ -133,7 +136,7 @@ def test_what_was_put_on_is_learnt_to_be_removed(train, tmp_path):
     assert generate_images(model, torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)).images.shape == (2, 3, SIZE, SIZE)
 
 
-@pytest.mark.parametrize("mode", [{}, UNPAIRED])
+@pytest.mark.parametrize("mode", [{}, UNPAIRED, WEARERS, UNPAIRED | WEARERS])
 @pytest.mark.parametrize("stopped", [1, 11])
 def test_ctrl_c_keeps_a_checkpoint_from_which_a_second_run_goes_on(train, tmp_path, mode, stopped):
     train(tmp_path / "whole", **mode)
@@ -141,8 +144,31 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_a_second_run_goes_on(train, tmp_pa
         train(tmp_path / "halves", stop=stop_after(stopped), **mode)
     assert not (tmp_path / "halves" / "model.json").exists()
     resumed, _ = train(tmp_path / "halves", **mode)
-    assert resumed.notes == [f"went on from the checkpoint of step {stopped} of 22"]
+    assert f"went on from the checkpoint of step {stopped} of 22" in resumed.notes
     assert_same_training(tmp_path / "halves", tmp_path / "whole")
+
+
+def test_wearers_are_the_people_of_whom_there_are_pictures_without(train, tmp_path):
+    made, outcome = train(tmp_path, **WEARERS)
+    assert made.notes == ["1 people of worn have no picture in clean and are left out"]
+    told = [line for line in lines(tmp_path) if line["kind"] == "steps"]
+    assert told[-1]["loss.wearers"] > 0
+    assert outcome.metrics["loss.wearers"] == told[-1]["loss.wearers"]
+    with pytest.raises(OccframeError, match=r"worn has 9 faces of people who are in clean too, fewer than .* 10"):
+        train(tmp_path / "few", wearers=WEARERS["wearers"] | {"batch_size": 10})
+
+
+def test_a_persons_features_are_the_mean_direction_of_its_pictures():
+    faces = TinyFaces(identities=3, each=5)
+    loader = FaceLoader(
+        faces, height=SIZE, width=SIZE, batch_size=4, threads=1, seed=0, classes=sorted({*faces.subjects, "z"})
+    )
+    found = people_features(loader, lambda images: images.flatten(1) * 7, 4)
+    flat = torch.from_numpy(faces.images).permute(0, 3, 1, 2).flatten(1).double()
+    for person in range(3):
+        own = nn.functional.normalize(flat[5 * person : 5 * person + 5], dim=1).mean(0)
+        torch.testing.assert_close(found[person].double(), own / own.norm(), atol=1e-5, rtol=1e-4)
+    assert (found[3] == 0).all()
 
 
 def test_the_bundled_network_trains_and_resumes_exactly(train, tmp_path):
@@ -250,6 +276,7 @@ def test_a_collapsed_generator_stops_the_training(train, tmp_path):
         ({"mode": "unpaired"}, "mode: unpaired takes none"),
         ({"mode": "unpaired", "occlusion": None}, "mode: unpaired needs `clean`"),
         ({"recogniser": None}, r"write feature: \(weight: 0\)|write feature: {weight: 0}"),
+        ({"recogniser": None, "feature": {"weight": 0}} | WEARERS, "`wearers` need a `recogniser`"),
         ({"precision": "fp16"}, "'auto', 'fp32' or 'bf16'"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from occframe.errors import OccframeError
+from occframe.generators import from_generator_output, to_generator_input
 from occframe.training.adversarial import AdversarialStep, Adversaries, stop_on_collapse
-from occframe.training.adversarial_batches import GeneratorBatch, eye_region
+from occframe.training.adversarial_batches import GeneratorBatch, Wearers, eye_region
 from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
 from occframe.training.adversarial_losses import discriminative_loss, feature_error, generative_loss, pixel_error
 from occframe.training.adversarial_watch import training_page
@@ -144,6 +147,50 @@ def test_figures_are_the_terms_and_their_weighted_sum():
     weighted = 10 * (figures["loss.feature"] + figures["loss.pixel"] + figures["loss.identity"])
     assert float(figures["loss"]) == pytest.approx(float(figures["loss.generative"] + weighted), rel=1e-5)
     assert not any(figure.requires_grad for figure in figures.values())
+
+
+def test_wearers_count_by_who_they_are_and_by_what_changed_elsewhere():
+    def features(images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3)) - 0.4
+
+    adversaries = networks()
+    worn = batch(4, seed=5)
+    eyes = torch.zeros(4, 1, SIDE, SIDE)
+    eyes[:, :, 2:5] = 1
+    wanted = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    plain = batch()
+    update = step(adversaries, features, wearers=3.0)
+    # As training sees it: all faces of an update in one pass.
+    given, real, others = (
+        to_generator_input(item, Shift.image_spec) for item in (plain.images, plain.real, worn.images)
+    )
+    with torch.no_grad():
+        made = deepcopy(adversaries.generator)(torch.cat([given, real[:2], others])).images[10:]
+    seen = features(from_generator_output(made, Shift.image_spec))
+    expected = feature_error(seen, wanted) + pixel_error(made, others, eyes, inside=0)
+    figures = dict(
+        zip(update.columns, update(replace(plain, wearers=Wearers(worn.images, wanted, eyes)), 0.01), strict=True)
+    )
+    assert float(figures["loss.wearers"]) == pytest.approx(float(expected), rel=1e-4)
+    others_sum = 10 * (figures["loss.feature"] + figures["loss.pixel"] + figures["loss.identity"])
+    total = figures["loss.generative"] + others_sum + 3 * figures["loss.wearers"]
+    assert float(figures["loss"]) == pytest.approx(float(total), rel=1e-5)
+
+
+def test_wearers_are_learnt_from():
+    worn, wanted = batch(8, seed=5).images, torch.tensor([[1.0, 0.0, 0.0]]).expand(8, 3)
+    wearers = Wearers(worn, wanted, torch.ones(8, 1, SIDE, SIDE))
+    silent = {
+        "adversarial": AdversarialError(weight=0),
+        "feature": FeatureError(weight=0),
+        "identity": IdentityError(weight=0),
+    }
+    update = step(
+        networks(), lambda images: images.mean(dim=(2, 3)) - 0.4, wearers=1.0, pixel=PixelError(weight=0), **silent
+    )
+    losses = [float(update(replace(batch(seed=number), wearers=wearers), 0.05)[5]) for number in range(40)]
+    assert update.columns[5] == "loss.wearers"
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_terms_without_a_weight_are_not_computed():

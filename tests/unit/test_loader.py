@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occframe.data import FaceLoader, Quarantine, Subset, augmentation, load_faces
+from occframe.data.augmentation import Augmentation
+from occframe.data.camera import photographed
 from occframe.data.order import shuffled_rows
 from occframe.data.transfer import ahead, moved
 from occframe.errors import OccframeError
@@ -381,6 +383,34 @@ def test_grey_comes_after_occlusion_for_the_image_and_its_clean_twin():
     assert 0.15 < share < 0.35
 
 
+def test_an_occluded_picture_and_its_clean_twin_meet_one_camera():
+    options = {"occlusion": Stripe(), "keep_clean": True, "threads": 1}
+    (plain,) = loader(Pictures(8), **options).epoch(0)
+    (taken,) = loader(Pictures(8), camera=1.0, **options).epoch(0)
+    seeds = (
+        Augmentation(
+            Pictures(8),
+            seed=5,
+            flip=False,
+            camera=1.0,
+            grey=0.0,
+            occlusion=None,
+            occlusion_probability=1,
+            keep_clean=False,
+        )
+        .draw(0, np.arange(8), np.zeros(8, np.int64))
+        .camera_seeds
+    )
+    assert torch.equal(taken.images, photographed(plain.images, seeds))
+    assert torch.equal(taken.clean, photographed(plain.clean, seeds))
+    assert torch.equal(taken.mask, plain.mask)
+    before, after = (
+        torch.cat([batch.images for batch in loader(Pictures(200), camera=share, threads=1).epoch(0)])
+        for share in (0.0, 0.3)
+    )
+    assert 0.2 < float((before != after).flatten(1).any(1).float().mean()) < 0.4
+
+
 def test_processes_share_a_batch(tmp_path):
     faces = SyntheticFaces(identities=5, images=4, size=16, seed=0)
     options = {"height": 16, "width": 16, "batch_size": 6, "threads": 1, "seed": 3, "shuffle": True, "drop_last": True}
@@ -418,6 +448,7 @@ def everything(where: str, **options):
         **{
             "shuffle": True,
             "flip": True,
+            "camera": 0.3,
             "grey": 0.3,
             "occlusion": Stripe(),
             "occlusion_probability": 0.6,
