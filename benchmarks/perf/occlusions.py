@@ -156,6 +156,9 @@ def compare_on_cuda(quick: bool) -> list[Comparison]:
         batch = on_cuda(faces(112, count))
         for use, generator in generators(context):
             rows += share_of_a_step(f"{use}, {count}", generator, step, batch, quick=quick)
+            if hasattr(generator, "compile"):
+                generator.compile()
+                rows += share_of_a_step(f"{use}, {count}, compiled", generator, step, batch, quick=quick)
     return rows
 
 

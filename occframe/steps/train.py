@@ -70,7 +70,9 @@ class TrainConfig(StepConfig):
     precision: Precision = Field("auto", description="of the forward pass: auto, fp32, bf16 or fp16 (CUDA only)")
     channels_last: bool = Field(True, description="memory layout of the convolutions; faster on most devices")
     compile: bool = Field(
-        False, description="run the backbone through torch.compile: minutes before the first step, faster ones after"
+        False,
+        description="run the backbone, and what occludes on the device, through torch.compile: minutes before the "
+        "first step, faster ones after",
     )
     clip_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient, longer ones are scaled down")
     checkpoint_minutes: float = Field(10.0, gt=0, description="longest time between two checkpoints")
@@ -225,7 +227,7 @@ def _assemble(
     factors = apply_parts(recogniser, config.parts)
     recogniser.train()
     if config.compile:
-        compile_in_place(backbone, device)
+        compile_in_place(device, backbone, *([occlusion] if config.augment_on == "device" else []))
     optimiser = build_optimiser(
         config.optimiser, recogniser.parameters(), factors=factors, scaled_gradients=precision == "fp16"
     )

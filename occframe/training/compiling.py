@@ -1,17 +1,19 @@
-"""``torch.compile`` for a network in training."""
+"""``torch.compile`` for what runs at every step of a training."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
 
 from occframe.errors import OccframeError, first_line
 
 
-def compile_in_place(network: nn.Module, device: str) -> None:
-    """From its next call on ``network`` runs as fused kernels, made in minutes on the first one; its weights, their
-    names and what it gives stay what they are, to rounding.
+def compile_in_place(device: str, *networks: Any) -> None:
+    """From their next calls on ``networks`` run as fused kernels, made in minutes on the first ones; their weights, the
+    names of these and what they give stay what they are, to rounding.
 
+    networks: each an ``nn.Module``, or an occlusion generator, which is left as it is if it does not offer ``compile``.
     Raises OccframeError where this machine has no compiler that makes kernels for ``device``.
     """
     try:
@@ -21,4 +23,6 @@ def compile_in_place(network: nn.Module, device: str) -> None:
             f"torch.compile does not work here for {device}: {first_line(error)}",
             remedy="install a C++ compiler such as g++, on a GPU Triton too; or leave out `compile: true`",
         ) from error
-    network.compile()
+    for network in networks:
+        if hasattr(network, "compile"):
+            network.compile()

@@ -88,7 +88,7 @@ class HalfFace(Bar):
             torch.stack([-whole, -whole, whole, v0 + cut_v], dim=1),
             torch.stack([-whole, v1 - cut_v, whole, whole], dim=1),
         )
-        return torch.stack(choices)[side, torch.arange(len(side), device=side.device)]
+        return torch.stack(choices)[side, torch.arange(side.shape[0], device=side.device)]
 
 
 def eye_bar(config: BarConfig, context: BuildContext) -> EyeBar:

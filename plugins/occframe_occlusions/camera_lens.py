@@ -10,7 +10,7 @@ from torch import Tensor
 from occframe.component import BuildContext
 from occframe.random import derive_seed, uniform
 from occframe_occlusions.canvas import Canvas
-from occframe_occlusions.devices import constant, divided
+from occframe_occlusions.devices import constant, divided, may_look
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.painted import Painted, Params
 from occframe_occlusions.shapes import fade, per_image, smooth
@@ -57,7 +57,7 @@ class CameraDirt(Painted):
 
     def paint(self, canvas: Canvas, params: Params) -> None:
         p = {name: per_image(value) for name, value in params.items() if value.ndim == 1}
-        kinds = set(params["kind"].tolist()) if canvas.images.device.type == "cpu" else {0, 1, 2}
+        kinds = set(params["kind"].tolist()) if may_look(params["kind"]) else {0, 1, 2}
         canvas.grain = 0.0  # the sensor's noise lies over dirt on the lens as over everything else
         if 0 in kinds:
             self._paint_dirt(canvas, params, p)

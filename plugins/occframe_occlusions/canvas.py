@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from occframe.face_frame import FaceFrame
+from occframe_occlusions.devices import may_look
 from occframe_occlusions.lighting import linear
 from occframe_occlusions.shapes import per_image
 from occframe_occlusions.textures import texture
@@ -95,9 +96,9 @@ class Canvas:
         return grey + (colour - grey) * self.params["colour"][:, None, None, None]
 
     def needs(self, *values: Tensor) -> bool:
-        """Whether any image has any of these parameters; what would be multiplied by nothing but 0 is left out. True on
-        a GPU, which would have to be waited for."""
-        return self.images.device.type != "cpu" or any(bool(value.any()) for value in values)
+        """Whether any image has any of these parameters; what would be multiplied by nothing but 0 is left out. True
+        where nobody may look."""
+        return any(not may_look(value) or bool(value.any()) for value in values)
 
     def over(self, part: str | None, alpha: Tensor, light: Tensor) -> None:
         """Put an opaque material over the photograph; ``alpha``: how much of each pixel it covers."""

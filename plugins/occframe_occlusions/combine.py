@@ -51,6 +51,11 @@ class _Combined:
     def pick(self, draws: Draws) -> Tensor:
         raise NotImplementedError
 
+    def compile(self) -> None:
+        for part in self._parts:
+            if hasattr(part, "compile"):
+                part.compile()
+
     def sample(self, batch: FaceBatch, seeds: Tensor) -> dict[str, Any]:
         count = len(batch.images)
         draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)

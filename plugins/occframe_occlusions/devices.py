@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_recording = ContextVar("recording", default=False)
+
+
+def may_look(values: Tensor) -> bool:
+    """Whether values may be looked at, to leave out what none of them asks for: not on a GPU, which would have to be
+    waited for, and not where operations are recorded for any values."""
+    return values.device.type == "cpu" and not _recording.get()
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Within it nobody looks at values."""
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
 
 
 @lru_cache(maxsize=1024)

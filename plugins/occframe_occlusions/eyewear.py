@@ -162,7 +162,7 @@ class Eyewear(Painted):
         # Between the lenses the bridge keeps light from the root of the nose.
         root = fade(u.abs(), 0.12, 0.42) * fade((v - 0.12).abs(), 0.1, 0.5) * 0.45
         cast = torch.maximum(cast, root) * per_image(params["shadow"])
-        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(u.shape[0], 3)
         canvas.shade("shadow", cast, tint)
 
     def _paint_frame(

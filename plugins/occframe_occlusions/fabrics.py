@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from occframe_occlusions.devices import may_look
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.shapes import per_image
 
@@ -36,7 +37,7 @@ def pattern(canvas: Canvas, kind: Tensor, u: Tensor, v: Tensor, size: Tensor) ->
     soft = (canvas.scale * per_image(size) * 0.5).clamp(0.3, 6)
     x, y = u * width, v * width
     wave_x, wave_y = (x - x.floor() - 0.5).abs() * 4 - 1, (y - y.floor() - 0.5).abs() * 4 - 1
-    wanted = set(kind.tolist()) if kind.device.type == "cpu" else set(range(len(PATTERNS)))  # a GPU would have to wait
+    wanted = set(kind.tolist() if may_look(kind) else range(len(PATTERNS)))
     shown = torch.zeros_like(x)
     for number, name in enumerate(PATTERNS):
         if number in wanted and name != "plain":

@@ -70,7 +70,7 @@ class Hat(Painted):
         v = v + p["tilt"] * u
         is_hood = p["kind"] == 2
         folds = canvas.texture("waves", u * 22, v * 14) * 0.14 + canvas.texture("clouds", u * 60, v * 60) * 0.12
-        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(u.shape[0], 3)
         first, second = params["paint"][:, :, None, None], params["second"][:, :, None, None]
         shown = pattern(canvas, params["pattern"], u, v, params["pattern_size"])
         cloth = canvas.lit(first + (second - first) * shown[:, None])
@@ -180,7 +180,7 @@ class Hair(Painted):
         thickness = torch.maximum(fringe, lock) + finest * 0.35
         alpha = smooth(thickness * 0.8 + 0.3) * coverage(head + clump * 0.05, canvas.sharpness * 0.6)
         shadow = fade(v - tip, 0.0, 0.5) * fade(u.abs(), 1.6, 2.1) * 0.4
-        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(u.shape[0], 3)
         canvas.shade("shadow", shadow, tint)
 
         # A band of shine where the head is rounded towards the light.

@@ -100,7 +100,7 @@ class Hand(Painted):
         # Fingers grow out of the palm without a crease: a minimum rounded over 0.06 of a hand.
         near = (0.5 + (nearest - palm) * (0.5 / 0.06)).clamp(0, 1)
         edge = (nearest + (palm - nearest) * near - 0.06 * near * (1 - near)) * p["size"]
-        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(u.shape[0], 3)
         canvas.shade("shadow", fade(edge, 0.0, 0.4) * 0.5, tint)
         # Rounded like a tube towards its outline, dark where two fingers touch.
         round_light = (
@@ -156,7 +156,7 @@ class HeldObject(Painted):
         wide = 1.25 - 0.14 * (y + 1.5)
         cup = torch.maximum(x.abs() - wide, (y + 0.1).abs() - 1.5).minimum(ellipse(x, y + 1.55, 1.25, 0.2))
         edge = torch.where(is_cup > 0, cup, phone) * p["size"]
-        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(u.shape[0], 3)
         canvas.shade("shadow", fade(edge, 0.0, 0.5) * 0.45, tint)
 
         gleam = fade((x * 0.8 + y * 0.4 + 0.3).abs(), 0.1, 0.9) * p["gloss"]

@@ -105,7 +105,7 @@ class MedicalMask(Painted):
         edge = _atlas().lookup(params["kind"], a, drawn)
         sharp = canvas.sharpness
 
-        tint = constant(_SKIN_SHADOW, u.device).expand(len(u), 3)
+        tint = constant(_SKIN_SHADOW, u.device).expand(u.shape[0], 3)
         contact = fade(edge, 0.0, 0.22) * p["shadow"] * 0.6
         canvas.shade("shadow", contact, tint)
         if canvas.needs(params["strap_wide"]):

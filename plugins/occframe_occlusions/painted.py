@@ -13,8 +13,9 @@ from occframe.face_frame import FaceFrame, face_frame, template_landmarks
 from occframe.random import derive_seed
 from occframe.types import FaceBatch, Occluded
 from occframe_occlusions.canvas import Canvas, Window
-from occframe_occlusions.devices import constant
+from occframe_occlusions.devices import constant, may_look
 from occframe_occlusions.draws import Draws
+from occframe_occlusions.fused import Fused
 from occframe_occlusions.lighting import measure
 from occframe_occlusions.suite_configs import OcclusionConfig
 
@@ -42,6 +43,11 @@ class Painted:
 
     def __init__(self, config: OcclusionConfig) -> None:
         self.config: Any = config
+        self._fused: Fused | None = None
+
+    def compile(self) -> None:
+        """From its next call on ``apply`` paints in a few fused kernels, whole pictures at once."""
+        self._fused = Fused(self.painted)
 
     def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
         """The generator's own parameters. params: the common ones."""
@@ -82,30 +88,42 @@ class Painted:
         mask = torch.zeros(len(images), 1, height, width, device=images.device)
         parts = {name: torch.zeros_like(mask) for name in self.parts}
         order = torch.arange(len(images), device=images.device)
-        if images.device.type == "cpu" and (kind := self.grouping(known)) is not None:
+        if self._fused is None and may_look(images) and (kind := self.grouping(known)) is not None:
             # Images with the same things on them together: what none of them has is not painted.
             order = kind.argsort(stable=True)
             known = {name: value[order] for name, value in known.items()}
         boxes = self.boxes(known, height, width)
-        for here, window in _pieces(boxes, height, width):
+        whole = Window(0, 0, height, width)
+        for here, window in _pieces(boxes, whole) if self._fused is None else _whole_pieces(boxes, whole):
             some = {name: value[here] for name, value in known.items()}
-            opacity = (some["severity"] * 10).clamp(0, 1) if self.fades else torch.ones_like(some["severity"])
-            canvas = Canvas(images[order[here]], boxes[here], window, opacity, some)
-            canvas.softens = self.softens
-            self.paint(canvas, some)
-            finished = canvas.finished()
-            if images.dtype == torch.uint8:
-                # Rounding brings back the very value wherever nothing was painted.
-                finished = (finished * 255).round().to(torch.uint8)
-            else:
-                before = canvas.images[:, :, *window.slices]
-                finished = torch.where(canvas.alpha[:, None] > 0, finished.to(before.dtype), before)
             rows = order[here]
+            if self._fused is None:
+                finished, alpha, named = self.painted(images[rows], some, boxes[here], window)
+            else:
+                finished, alpha, named = self._fused(images[rows], some, boxes[here])
             out[rows, :, *window.slices] = finished
-            mask[rows, 0, *window.slices] = canvas.alpha
-            for name, alpha in canvas.parts.items():
-                parts[name][rows, 0, *window.slices] = alpha
+            mask[rows, 0, *window.slices] = alpha
+            for name, values in named.items():
+                parts[name][rows, 0, *window.slices] = values
         return Occluded(out, mask, parts)
+
+    def painted(
+        self, images: Tensor, params: Params, boxes: Tensor, window: Window | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What a window of the pictures shows, by default all of them, with the alpha of all and of each part."""
+        window = window or Window(0, 0, *images.shape[2:])
+        opacity = (params["severity"] * 10).clamp(0, 1) if self.fades else torch.ones_like(params["severity"])
+        canvas = Canvas(images, boxes, window, opacity, params)
+        canvas.softens = self.softens
+        self.paint(canvas, params)
+        finished = canvas.finished()
+        if images.dtype == torch.uint8:
+            # Rounding brings back the very value wherever nothing was painted.
+            finished = (finished * 255).round().to(torch.uint8)
+        else:
+            before = canvas.images[:, :, *window.slices]
+            finished = torch.where(canvas.alpha[:, None] > 0, finished.to(before.dtype), before)
+        return finished, canvas.alpha, canvas.parts
 
     def boxes(self, params: Params, height: int, width: int) -> Tensor:
         """[B, 4] int64, pixels (top, left, bottom, right) of what is painted; empty where it is not in the picture."""
@@ -128,12 +146,17 @@ def check_images(images: Tensor) -> None:
         raise OccframeError(f"[B, 3, H, W] images, uint8 or float, expected; got {list(images.shape)} {images.dtype}")
 
 
-def _pieces(boxes: Tensor, height: int, width: int) -> Iterator[tuple[slice, Window]]:
+def _whole_pieces(boxes: Tensor, whole: Window) -> Iterator[tuple[slice, Window]]:
+    """Which images are painted together where all of each is painted."""
+    together = max(1, _GPU_PIXELS // (whole.bottom * whole.right))
+    for start in range(0, len(boxes), together):
+        yield slice(start, start + together), whole
+
+
+def _pieces(boxes: Tensor, whole: Window) -> Iterator[tuple[slice, Window]]:
     """Which images are painted together, and the window that holds all that changes of them."""
-    if boxes.device.type != "cpu":  # windows would have to be waited for
-        together = max(1, _GPU_PIXELS // (height * width))
-        for start in range(0, len(boxes), together):
-            yield slice(start, start + together), Window(0, 0, height, width)
+    if not may_look(boxes):  # windows would have to be waited for
+        yield from _whole_pieces(boxes, whole)
         return
     listed = boxes.tolist()
     largest = max(((box[2] - box[0]) * (box[3] - box[1]) for box in listed), default=0)

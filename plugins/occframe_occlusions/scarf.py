@@ -56,7 +56,7 @@ class Scarf(Painted):
         side = u.abs() - p["wide"] - 0.16 * below.clamp(min=0) - wave * 0.06
         outside = torch.maximum(-below, side)
 
-        skin = constant((0.34, 0.24, 0.2), u.device).expand(len(u), 3)
+        skin = constant((0.34, 0.24, 0.2), u.device).expand(u.shape[0], 3)
         canvas.shade("shadow", fade(outside, 0.0, 0.3) * 0.45, skin)
         # Folds run across and gather towards the sides.
         fold = canvas.texture("waves", u * 7 + below * 12, below * 34 - u * u * 3) * p["folds"]

@@ -14,6 +14,7 @@ from torch import Tensor
 from occframe.data.headers import BadImage, read_header
 from occframe.errors import OccframeError
 from occframe.storage import filesystem
+from occframe_occlusions.devices import may_look
 from occframe_occlusions.suite_configs import PicturesConfig
 
 _SUFFIXES = (".png", ".webp", ".tif", ".tiff")
@@ -57,10 +58,10 @@ class SpritePictures:
         Returns light [b, 3, h, w] and opacity [b, h, w], both 0..1.
         """
         _, _, tables = self._on(grid.device)
-        seen = torch.zeros(len(grid), 4, *grid.shape[1:3], device=grid.device)
+        seen = torch.zeros(grid.shape[0], 4, *grid.shape[1:3], device=grid.device)
         for side, smaller in zip(_SIDES, (*_SIDES[1:], 0), strict=True):
             fits = longer > smaller if side == _SIDES[0] else (longer > smaller) & (longer <= side)
-            if grid.device.type == "cpu" and not fits.any():
+            if may_look(fits) and not fits.any():
                 continue
             table = tables[side][sprite].float() / 255
             shown = F.grid_sample(table, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

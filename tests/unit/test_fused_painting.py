@@ -1,0 +1,74 @@
+"""Occlusions recorded for any number of faces: the pictures that they have without."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from occframe.component import OcclusionBlock
+from occframe.standalone import parse_block, standalone_context
+from occframe.types import FaceBatch
+from occframe_datasets.synthetic import SyntheticFaces
+from occframe_occlusions import fused
+
+SIDE = 56
+
+
+def faces(count: int) -> FaceBatch:
+    drawn = SyntheticFaces(identities=count, images=1, size=SIDE, seed=3)
+    images = torch.stack([torch.tensor(picture) for picture in drawn.read(list(range(count)))]).permute(0, 3, 1, 2)
+    return FaceBatch(images=images, index=torch.arange(count))
+
+
+def generator(written: Any) -> Any:
+    context = standalone_context()
+    return context.build(
+        parse_block(OcclusionBlock, {"use": written} if isinstance(written, str) else written, context)
+    )
+
+
+def assert_same_pictures(written: Any, counts: tuple[int, ...]) -> None:
+    plain, compiled = generator(written), generator(written)
+    compiled.compile()
+    for count in counts:
+        batch = faces(count)
+        params = plain.sample(batch, torch.arange(count) + 100 * count)
+        expected, found = plain.apply(batch.images, params), compiled.apply(batch.images, params)
+        assert (expected.images.int() - found.images.int()).abs().max() <= 1
+        torch.testing.assert_close(found.mask, expected.mask, atol=1e-4, rtol=0)
+        assert found.parts.keys() == expected.parts.keys()
+        for name, alpha in expected.parts.items():
+            torch.testing.assert_close(found.parts[name], alpha, atol=1e-4, rtol=0)
+        changed = (found.images != batch.images).any(dim=1)
+        assert not (changed & (found.mask[:, 0] == 0)).any()
+
+
+# Those that look at their parameters to leave things out. Kernels are made of any of them alike, which takes longer.
+@pytest.mark.parametrize("use", ["glasses", "dirt"])
+def test_a_recording_is_of_any_parameters_and_any_number_of_faces(use, monkeypatch):
+    monkeypatch.setattr(fused.torch, "compile", functools.partial(torch.compile, backend="eager"))
+    assert_same_pictures(use, (6, 3, 1, 9))
+
+
+def test_kernels_paint_the_same_also_within_a_choice():
+    assert_same_pictures({"use": "choice", "of": [{"occlusion": "eye-bar"}, {"occlusion": "rectangles"}]}, (9, 5))
+
+
+def test_a_size_is_recorded_once(monkeypatch):
+    recorded = []
+
+    class Noted(fused.Fused):
+        def _recorded(self, images, params, boxes):
+            recorded.append(tuple(images.shape))
+            return self._paint
+
+    monkeypatch.setattr("occframe_occlusions.painted.Fused", Noted)
+    bar = generator("eye-bar")
+    bar.compile()
+    for count in (4, 2, 4, 1):
+        batch = faces(count)
+        bar.apply(batch.images, bar.sample(batch, torch.arange(count)))
+    assert recorded == [(4, 3, SIDE, SIDE)]
