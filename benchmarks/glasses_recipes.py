@@ -101,11 +101,13 @@ ROWS: dict[str, dict[str, Any]] = {
                 {"occlusion": "sunglasses"},
             ],
         },
+        "feature": {"shake": 0.06},
+        "optimiser": {"lr": 0.0003},
         "camera_probability": 0.9,
         "grey_probability": 0.2,
         "wearers": {"data": "wearers-worn", "bare": "wearers-bare", "weight": 10, "batch_size": 8},
         "batch_size": 8,
-        "iterations": 4000,
+        "iterations": 4500,
     },
     # Goes on from the recipe's result, with real wearers.
     "real": UNPAIRED

@@ -44,6 +44,8 @@ HERE = Path(__file__).resolve().parent
 RUNS = Path("runs/glasses-study")
 SEED = 1
 BASELINE = "no-removal"
+#: Sunglasses left as they are, thin frames looked for more sharply: an operator's choice where many wear glasses.
+EYEGLASSES = {"refuse_sunglasses": True, "threshold": 0.2}
 
 
 def occframe(*arguments: str) -> None:
@@ -112,6 +114,7 @@ def real(rows: Sequence[str], shared: Path, device: str) -> tuple[dict[str, Any]
         suite["systems"][f"{row}-forced"] = base | {"embed": {"removal": removal}}
         removal = removal | {"recogniser": f"{RUNS / 'glasses'}/glasses"}
         suite["systems"][row] = base | {"embed": {"removal": removal}}
+        suite["systems"][f"{row}-eyeglasses"] = base | {"embed": {"removal": removal | EYEGLASSES}}
     (RUNS / "suite.yaml").write_text(dump_yaml(suite))
     occframe("bench", "run", str(RUNS / "suite.yaml"), "-o", str(RUNS / "suite.json"))
     registry = PluginRegistry.discover()

@@ -21,6 +21,7 @@ from occframe.training.adversarial_batches import GeneratorBatch, Wearers
 from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
 from occframe.training.adversarial_losses import discriminative_loss, feature_error, generative_loss, pixel_error
 from occframe.training.faults import first_bad_weight
+from occframe.training.frozen_features import shaken
 from occframe.training.optimisers import Adam
 from occframe.types import ImageSpec
 
@@ -165,10 +166,11 @@ class AdversarialStep:
             assert self.features is not None
             # Batches are in random order already: the first ones are as good as any.
             seen = max(1, round(self.feature.share * len(made)))
-            before, after = (from_generator_output(item[:seen], self.networks.image_spec) for item in (reference, made))
+            both = from_generator_output(torch.cat([reference[:seen], made[:seen]]), self.networks.image_spec)
+            both = shaken(both, self.feature.shake, groups=2)
             with torch.no_grad():
-                wanted = self.features(before)
-            feature = feature_error(self.features(after), wanted)
+                wanted = self.features(both[:seen])
+            feature = feature_error(self.features(both[seen:]), wanted)
         if len(passed):
             unchanged = pixel_error(kept, passed)
         return [
@@ -183,9 +185,9 @@ class AdversarialStep:
         if wearers is None:
             return freed.new_zeros(())
         assert self.features is not None
-        seen = self.features(from_generator_output(freed, self.networks.image_spec))
+        looked_at = shaken(from_generator_output(freed, self.networks.image_spec), self.feature.shake)
         elsewhere = pixel_error(freed, worn, wearers.mask, inside=0)
-        return feature_error(seen, wearers.features) + elsewhere
+        return feature_error(self.features(looked_at), wearers.features) + elsewhere
 
     def _update(self, name: str, loss: Tensor, rate: float) -> None:
         optimiser = self._optimisers[name]

@@ -21,6 +21,14 @@ class FeatureError(Config):
     share: float = Field(
         1.0, gt=0, le=1, description="of a batch that the recogniser looks at; on a CPU it may cost as much as the rest"
     )
+    shake: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="how far faces are turned, zoomed and moved, drawn anew each time, before the recogniser looks at "
+        "them: 0.1 is up to 0.1 radians, 10 % and a tenth of half the width. Without, it can be pleased by patterns of "
+        "single pixels that no other recogniser sees",
+    )
 
 
 class PixelError(Config):

@@ -19,6 +19,7 @@ from occframe.training.adversarial_batches import GeneratorBatch, Wearers, eye_r
 from occframe.training.adversarial_configs import AdversarialError, FeatureError, IdentityError, PixelError
 from occframe.training.adversarial_losses import discriminative_loss, feature_error, generative_loss, pixel_error
 from occframe.training.adversarial_watch import training_page
+from occframe.training.frozen_features import shaken
 from occframe.training.optimisers import Adam
 from occframe.types import FaceBatch, GeneratorOutput, ImageSpec
 
@@ -324,3 +325,40 @@ def test_the_page_shows_every_figure_and_stops_asking_when_done():
     assert "0.0,0.0 150.0,90.0 300.0,120.0" in page
     assert "seconds" not in page
     assert "refresh" not in training_page(lines, None, 60, 60)
+
+
+# --- what the recogniser is shown ------------------------------------------------------------------------------------
+
+
+def test_a_picture_and_its_reference_are_shaken_alike_and_no_two_faces():
+    torch.manual_seed(0)
+    face = torch.rand(1, 3, SIDE, SIDE).expand(4, -1, -1, -1)
+    before, after = shaken(torch.cat([face, face]), 0.2, groups=2).chunk(2)
+    assert torch.equal(before, after)
+    assert len({tuple(picture.flatten().tolist()) for picture in before}) == 4
+    assert (before.amin(), before.amax()) >= (face.amin(), face.amin())
+    assert float((before - face).abs().mean()) > 0.01
+    assert shaken(face, 0.0) is face
+
+
+def test_shaking_moves_as_far_as_it_says():
+    torch.manual_seed(1)
+    images = torch.zeros(200, 1, 65, 65)
+    images[:, :, 32, 32] = 1
+    seen = shaken(images, 0.1)
+    at = seen.flatten(2).argmax(dim=2).squeeze(1)
+    away = torch.stack([at // 65 - 32, at % 65 - 32]).abs()
+    assert 2 <= away.max() <= 4  # a tenth of half of 65 pixels, and the zoom of that
+
+
+def test_patterns_of_single_pixels_gain_less_when_shaken():
+    """One pixel in two, as a network makes them to please a recogniser whose first step skips every other."""
+    torch.manual_seed(2)
+    pattern = torch.zeros(50, 3, 32, 32)
+    pattern[..., ::2, ::2] = 1
+
+    def skipped(images: Tensor) -> Tensor:
+        return images[..., ::2, ::2].mean()
+
+    assert skipped(pattern) == 1
+    assert skipped(shaken(pattern, 0.06)) < 0.5

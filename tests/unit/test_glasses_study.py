@@ -17,6 +17,7 @@ from benchmarks.glasses_data import is_test, parts
 from benchmarks.glasses_paired import PairedTest, gains, telea
 from benchmarks.glasses_real import RealPairs, figures, measured
 from benchmarks.glasses_recipes import ABLATIONS, ROWS, merged, pipeline, recogniser_pipeline, rows_for
+from benchmarks.glasses_wearers import choose
 from occframe.bench.suite import expand, load_suite
 from occframe.component import BackboneBlock, BuildContext, DatasetBlock
 from occframe.config import load_pipeline
@@ -80,6 +81,15 @@ def test_what_is_cut_out_is_what_was_put_on(monkeypatch):
         assert (mask & truth).sum() / (mask | truth).sum() > 0.8
 
 
+def test_wearers_are_people_with_and_without_eyeglasses():
+    people = ["a", "a", "a", "b", "b", "c", "d", "d", "e", "e", *"ffffffffffffffffffff"]
+    glasses = np.array([0.9, 0.0, 0.1, 0.9, 0.01, 0.9, 0.9, 0.1, 0.9, 0.0, *[0.9] * 8, *[0.0] * 12])
+    sunglasses = np.array([0.0, 0, 0, 0.9, 0, 0, 0, 0, 0, 0, *[0.1] * 20])
+    found = choose(people, glasses, sunglasses, left_out={"e"})
+    # b wears sunglasses, c is never without, d not surely so, e is measured; of f only some.
+    assert found == {"worn": [0, *range(10, 16)], "bare": [1, *range(18, 28)]}
+
+
 # --- what is trained --------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +120,9 @@ def test_rows_differ_in_what_they_are_about():
     assert remover("bce").adversarial.loss == "bce"
     assert {remover(row).iterations for row in ABLATIONS} == {250}
     assert "short" in ABLATIONS
+    assert remover("wearers").wearers.data == "wearers-worn"
+    assert remover("wearers").camera_probability > 0.5
+    assert remover("cut-outs").wearers is None
 
 
 def test_changes_are_merged_and_none_takes_away():
