@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import Field, ValidationError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from occframe import Config, GeneratorOutput, ImageSpec, hookimpl
@@ -77,7 +78,11 @@ OPTIONS = {
     "threads": 2,
 }
 UNPAIRED = {"mode": "unpaired", "occlusion": None, "clean": "clean"}
-WEARERS = {"wearers": {"data": "worn", "bare": "clean", "batch_size": 4}, "camera_probability": 0.5}
+WEARERS = {
+    "wearers": {"data": "worn", "bare": "clean", "batch_size": 4},
+    "camera_probability": 0.5,
+    "feature": {"shake": 0.1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +197,15 @@ def test_the_bundled_network_trains_and_resumes_exactly(train, tmp_path):
     )
 
 
+def test_compiled_networks_are_kept_under_their_own_names(train, tmp_path):
+    train(tmp_path / "eager", iterations=2)
+    made, outcome = train(tmp_path / "compiled", iterations=2, compile=True, augment_on="device")
+    eager, compiled = (load_file(tmp_path / name / "model.safetensors") for name in ("eager", "compiled"))
+    assert eager.keys() == compiled.keys()
+    assert outcome.metrics["loss.pixel"] == pytest.approx(lines(tmp_path / "eager")[0]["loss.pixel"], rel=0.2)
+    assert load_generator(str(tmp_path / "compiled"), made.build).card.extra["iterations"] == 2
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_trains_what_a_cpu_uses(train, tmp_path):
@@ -276,7 +290,7 @@ def test_a_collapsed_generator_stops_the_training(train, tmp_path):
         ({"mode": "unpaired"}, "mode: unpaired takes none"),
         ({"mode": "unpaired", "occlusion": None}, "mode: unpaired needs `clean`"),
         ({"recogniser": None}, r"write feature: \(weight: 0\)|write feature: {weight: 0}"),
-        ({"recogniser": None, "feature": {"weight": 0}} | WEARERS, "`wearers` need a `recogniser`"),
+        (WEARERS | {"recogniser": None, "feature": {"weight": 0}}, "`wearers` need a `recogniser`"),
         ({"precision": "fp16"}, "'auto', 'fp32' or 'bf16'"),
     ],
 )
