@@ -57,6 +57,20 @@ def test_kernels_paint_the_same_also_within_a_choice():
     assert_same_pictures({"use": "choice", "of": [{"occlusion": "eye-bar"}, {"occlusion": "rectangles"}]}, (9, 5))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("use", ["glasses", "medical-mask"])
+def test_a_gpus_kernels_paint_what_a_cpu_paints(use):
+    plain, compiled = generator(use), generator(use)
+    compiled.compile()
+    for count in (8, 5):
+        batch = faces(count)
+        params = plain.sample(batch, torch.arange(count) + 7)
+        expected, found = plain.apply(batch.images, params), compiled.apply(batch.images.cuda(), params)
+        assert (expected.images.int() - found.images.cpu().int()).abs().max() <= 1
+        torch.testing.assert_close(found.mask.cpu(), expected.mask, atol=1e-4, rtol=0)
+
+
 def test_a_size_is_recorded_once(monkeypatch):
     recorded = []
 
