@@ -52,10 +52,10 @@ def occframe(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "occframe", *arguments], check=True)
 
 
-def loaded(model: str, device: str = "cpu") -> LoadedModel:
-    """A model of the study, by its place in ``runs/glasses-study``."""
+def detector(device: str = "cpu") -> LoadedModel:
+    """The study's recogniser of glasses."""
     build = BuildContext(PluginRegistry.discover(), device=device)
-    return load_model(str(RUNS / model), build, purpose="explain")
+    return load_model(str(RUNS / "glasses" / "glasses"), build, purpose="explain")
 
 
 def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
@@ -72,9 +72,10 @@ def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, [name for name in files if name not in AFTERWARDS]))
     if "cut-outs" in rows:
-        cut_outs(RUNS / "data", loaded("glasses/glasses"))
+        cut_outs(RUNS / "data", detector())
     if "wearers" in rows:
-        wearers(shared, RUNS / "data", loaded("glasses/glasses"), loaded(f"{WHOLE}-{SEED}/recogniser"))
+        recogniser = load_model(str(RUNS / f"{WHOLE}-{SEED}" / "recogniser"), BuildContext(PluginRegistry.discover()))
+        wearers(shared, RUNS / "data", detector(), recogniser)
     for name in AFTERWARDS:
         if name in files:
             run(name)
@@ -167,8 +168,8 @@ def main() -> None:
         RUNS / "data" / "bare-test.parquet",
         RUNS / "cells",
         build,
-        evaluator=loaded(f"suite/model-{BASELINE}", arguments.device),
-        detector=loaded("glasses/glasses", arguments.device),
+        evaluator=load_model(str(RUNS / "suite" / f"model-{BASELINE}"), build),
+        detector=detector(arguments.device),
     )
     on_pairs = paired(rows, removers, test)
     between = between_pictures(whole, removers, test)
