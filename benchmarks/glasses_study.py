@@ -52,9 +52,8 @@ def occframe(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "occframe", *arguments], check=True)
 
 
-def detector(device: str = "cpu") -> LoadedModel:
+def detector(build: BuildContext) -> LoadedModel:
     """The study's recogniser of glasses."""
-    build = BuildContext(PluginRegistry.discover(), device=device)
     return load_model(str(RUNS / "glasses" / "glasses"), build, purpose="explain")
 
 
@@ -71,11 +70,12 @@ def train(rows: Sequence[str], shared: Path, device: str, jobs: int) -> None:
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, [name for name in files if name not in AFTERWARDS]))
+    build = BuildContext(PluginRegistry.discover())
     if "cut-outs" in rows:
-        cut_outs(RUNS / "data", detector())
+        cut_outs(RUNS / "data", detector(build))
     if "wearers" in rows:
-        recogniser = load_model(str(RUNS / f"{WHOLE}-{SEED}" / "recogniser"), BuildContext(PluginRegistry.discover()))
-        wearers(shared, RUNS / "data", detector(), recogniser)
+        recogniser = load_model(str(RUNS / f"{WHOLE}-{SEED}" / "recogniser"), build)
+        wearers(shared, RUNS / "data", detector(build), recogniser)
     for name in AFTERWARDS:
         if name in files:
             run(name)
@@ -169,7 +169,7 @@ def main() -> None:
         RUNS / "cells",
         build,
         evaluator=load_model(str(RUNS / "suite" / f"model-{BASELINE}"), build),
-        detector=detector(arguments.device),
+        detector=detector(build),
     )
     on_pairs = paired(rows, removers, test)
     between = between_pictures(whole, removers, test)

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from occframe.data import FaceLoader, ParquetFaces
 from occframe.models import LoadedModel, embed_images
 from occframe.removal import GLASSES, SUNGLASSES, fit_faces, tell_glasses
+from occframe.training.adversarial_batches import people_features
 
 #: Probabilities from which on somebody wears glasses, and up to which surely none, or no sunglasses.
 WORN, BARE, SUN = 0.3, 0.02, 0.3
@@ -43,7 +45,7 @@ def wearers(shared: Path, into: Path, detector: LoadedModel, recogniser: LoadedM
 def described(source: Path, detector: LoadedModel) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Who each face of the file is, and the probabilities of glasses and of sunglasses."""
     faces = ParquetFaces(str(source), aligned=True)
-    told = [tell_glasses(detector, batch.images) for batch in batches(faces)]
+    told = [tell_glasses(detector, batch.images) for batch in loader(faces).epoch(0)]
     glasses, sunglasses = (torch.cat([each[name] for each in told]).numpy() for name in (GLASSES, SUNGLASSES))
     return list(faces.subjects), glasses, sunglasses
 
@@ -74,12 +76,13 @@ def among_measured(source: Path, data: Path, recogniser: LoadedModel) -> set[str
 
 def directions_of(faces: ParquetFaces, recogniser: LoadedModel) -> tuple[list[str], np.ndarray]:
     """Everyone of a data set, and the mean direction of each one's embeddings: float32 [people, D]."""
-    spec = recogniser.image_spec
-    embeddings = torch.cat([embed_images(recogniser, fit_faces(batch.images, spec)).cpu() for batch in batches(faces)])
-    people, numbers = np.unique(np.array(faces.subjects), return_inverse=True)
-    sums = torch.zeros(len(people), embeddings.shape[1]).index_add_(0, torch.from_numpy(numbers), embeddings)
-    return people.tolist(), torch.nn.functional.normalize(sums, dim=1).numpy()
+    people = sorted(set(faces.subjects))
+
+    def features(images: Tensor) -> Tensor:
+        return embed_images(recogniser, fit_faces(images, recogniser.image_spec)).cpu()
+
+    return people, people_features(loader(faces, people), features, len(people)).numpy()
 
 
-def batches(faces: ParquetFaces) -> FaceLoader:
-    return FaceLoader(faces, height=112, width=112, batch_size=64, threads=1, seed=0).epoch(0)
+def loader(faces: ParquetFaces, people: list[str] | None = None) -> FaceLoader:
+    return FaceLoader(faces, height=112, width=112, batch_size=64, threads=1, seed=0, classes=people)

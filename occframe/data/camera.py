@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from occframe.constants import constant
 from occframe.random import uniform
 
 #: Numbers drawn for a picture; see ``photographed``.
@@ -82,7 +83,7 @@ def _sometimes(drawn: Tensor, share: float, low: float, high: float) -> Tensor:
 
 
 def _recoloured(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    return torch.einsum("ij,bjhw->bihw", torch.tensor(matrix, device=images.device), images)
+    return torch.einsum("ij,bjhw->bihw", constant(matrix, images.device), images)
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ def compressed(ycc: Tensor, quality: Tensor, down: Tensor, right: Tensor) -> Ten
     frequency = torch.arange(8, device=device, dtype=torch.float32)
     cosines = torch.cos((2 * frequency + 1) * frequency[:, None] * (math.pi / 16)) / 2
     cosines[0] /= math.sqrt(2)
-    table = torch.tensor([_LIGHT_STEPS, _COLOUR_STEPS, _COLOUR_STEPS], device=device, dtype=torch.float32)
+    table = constant((_LIGHT_STEPS, _COLOUR_STEPS, _COLOUR_STEPS), device)
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
     steps = (table * scale[:, :, None, None]).round().clamp(min=1)[:, :, None, None]
 

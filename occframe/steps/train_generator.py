@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from occframe.training.adversarial_batches import BesideWearers, GeneratorBatch, PairedBatches, UnpairedBatches
     from occframe.training.frozen_features import FrozenFeatures
     from occframe.training.loop import Training
-    from occframe.types import Dataset
+    from occframe.types import Dataset, OcclusionGenerator
 
 
 _EMBEDDED_AT_ONCE = 64
@@ -158,8 +158,13 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
         origin = context.artefact(config.start).url
         load_state_dict(generator, read_state(origin), origin=origin)
     networks = Adversaries(generator, decay=config.ema).to(device).train()
+    there = config.augment_on == "device"
+    occlusion = None
+    if config.occlusion is not None:
+        where = device if there else "cpu"
+        occlusion = context.build.build(config.occlusion, device=where, image_spec=generator.image_spec)
     if config.compile:
-        compile_in_place(device, networks.generator, networks.discriminator)
+        compile_in_place(device, networks.generator, networks.discriminator, *([occlusion] if there else []))
     # Two optimisers and a gradient scaler do not go together: where bfloat16 is not native, float32 it is.
     resolved = resolve_precision(config.precision, device)
     precision = "fp32" if resolved == "fp16" else resolved
@@ -178,7 +183,7 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
         precision=precision,
         clip_norm=config.clip_norm,
     )
-    batches, samples = _data(context, generator.image_spec, quarantine, features)
+    batches, samples = _data(context, generator.image_spec, occlusion, quarantine, features)
     training = training_of(
         context,
         batches,
@@ -194,21 +199,17 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
 
 
 def _data(
-    context: StepContext, spec: Any, quarantine: Quarantine, features: FrozenFeatures | None
+    context: StepContext,
+    spec: Any,
+    occlusion: OcclusionGenerator | None,
+    quarantine: Quarantine,
+    features: FrozenFeatures | None,
 ) -> tuple[PairedBatches | UnpairedBatches | BesideWearers, GeneratorBatch | None]:
     """What is learnt from, and the same few faces for every sample picture, on the device."""
     from occframe.data import FaceLoader, Subset
     from occframe.training.adversarial_batches import BesideWearers, PairedBatches, UnpairedBatches, people_features
-    from occframe.training.compiling import compile_in_place
 
     config: TrainGeneratorConfig = context.config
-    occlusion = None
-    if config.occlusion is not None:
-        where = context.device if config.augment_on == "device" else "cpu"
-        occlusion = context.build.build(config.occlusion, device=where, image_spec=spec)
-        if config.compile and config.augment_on == "device":
-            compile_in_place(context.device, occlusion)
-
     changed = {"camera": config.camera_probability, "grey": config.grey_probability}
     shuffled = {"shuffle": True, "flip": config.flip, "drop_last": True}
 

@@ -53,6 +53,9 @@ class WearersError(Config):
     data: DataRef = Field(description="faces that really wear it")
     bare: DataRef = Field(description="pictures of the same people without it")
     weight: float = Field(
-        5.0, gt=0, description="of 1 - cosine between the recogniser's features after removal and the person's without"
+        5.0,
+        gt=0,
+        description="of 1 - cosine between the recogniser's features after removal and the person's without, plus the "
+        "mean change of pixels in -1..1 outside the region of the eyes",
     )
     batch_size: int = Field(8, ge=2, description="of these faces in every update, beside those of `batch_size`")

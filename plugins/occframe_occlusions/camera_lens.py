@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from occframe.component import BuildContext
+from occframe.constants import constant
 from occframe.random import derive_seed, uniform
 from occframe_occlusions.canvas import Canvas
-from occframe_occlusions.devices import constant, divided, may_look
+from occframe_occlusions.devices import divided, may_look
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.painted import Painted, Params
 from occframe_occlusions.shapes import fade, per_image, smooth

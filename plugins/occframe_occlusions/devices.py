@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +26,6 @@ def recording() -> Iterator[None]:
         yield
     finally:
         _recording.reset(token)
-
-
-@lru_cache(maxsize=1024)
-def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A table of numbers, copied to each device once: a copy waits until the GPU has done all that it was asked for."""
-    with torch.inference_mode(False):  # or it would be of no use outside it
-        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def divided(values: Tensor, by: float) -> Tensor:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from occframe.constants import constant
 from occframe.random import uniform
-from occframe_occlusions.devices import constant
 
 _BLOCK = 32  # numbers hashed at once: one call a number would cost more than the hashing
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from occframe.component import BuildContext
+from occframe.constants import constant
 from occframe.face_frame import FaceFrame
 from occframe_occlusions.canvas import Canvas
-from occframe_occlusions.devices import constant, divided
+from occframe_occlusions.devices import divided
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.eyewear_lenses import MIRRORED, choose_lenses, paint_lenses
 from occframe_occlusions.eyewear_shapes import RIMS, lens_atlas, lens_heights

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from occframe_occlusions.canvas import Window
 from occframe_occlusions.devices import recording
 
-#: (images [B, 3, H, W], parameters of B images, boxes [B, 4]) -> tensors, or dictionaries of them, of B images
-Paint = Callable[[Tensor, dict[str, Tensor], Tensor], Any]
+#: (images [B, 3, H, W], parameters of B images, boxes [B, 4], window) -> tensors, or dictionaries of them, of B images
+Paint = Callable[[Tensor, dict[str, Tensor], Tensor, Window], Any]
 
 
 class Fused:
@@ -23,20 +24,21 @@ class Fused:
         self._paint = paint
         self._made: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
-    def __call__(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor) -> Any:
+    def __call__(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor, window: Window) -> Any:
         if len(images) < 2:  # a recording for any number would have to know of one face that it is one
-            return self._paint(images, params, boxes)
-        key = (images.device, images.dtype, images.shape[1:], images.stride()[1:])
+            return self._paint(images, params, boxes, window)
+        key = (images.device, images.dtype, images.shape[1:], images.stride()[1:], window)
         if key not in self._made:
-            self._made[key] = self._recorded(images, params, boxes)
+            self._made[key] = self._recorded(images, params, boxes, window)
         return self._made[key](images, params, boxes)
 
-    def _recorded(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor) -> Callable[..., Any]:
+    def _recorded(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor, window: Window) -> Callable[..., Any]:
         any_number = {0: torch.export.Dim("faces", min=2)}
         with recording(), torch.no_grad():
-            self._paint(images, params, boxes)  # makes the tables that are kept, which are no part of the recording
+            # Makes the tables that are kept, which are no part of the recording.
+            self._paint(images, params, boxes, window)
             recorded = torch.export.export(
-                _Paint(self._paint),
+                _Paint(self._paint, window),
                 (images, params, boxes),
                 dynamic_shapes=(any_number, dict.fromkeys(params, any_number), any_number),
                 strict=False,
@@ -45,9 +47,9 @@ class Fused:
 
 
 class _Paint(nn.Module):
-    def __init__(self, paint: Paint) -> None:
+    def __init__(self, paint: Paint, window: Window) -> None:
         super().__init__()
-        self._paint = paint
+        self._paint, self._window = paint, window
 
     def forward(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor) -> Any:
-        return self._paint(images, params, boxes)
+        return self._paint(images, params, boxes, self._window)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from occframe.constants import constant
 from occframe.face_frame import FaceFrame
-from occframe_occlusions.devices import constant, divided
+from occframe_occlusions.devices import divided
 
 # Cheeks and nose, where skin is nearly always bare and lit as the face is: 12 columns x 8 rows of face coordinates.
 _SKIN_U, _SKIN_V = (-1.35, 1.35), (0.45, 1.75)

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from occframe.constants import constant
 from occframe.errors import OccframeError
 from occframe.face_frame import FaceFrame, face_frame, template_landmarks
 from occframe.random import derive_seed
 from occframe.types import FaceBatch, Occluded
 from occframe_occlusions.canvas import Canvas, Window
-from occframe_occlusions.devices import constant, may_look
+from occframe_occlusions.devices import may_look
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fused import Fused
 from occframe_occlusions.lighting import measure
@@ -88,19 +89,17 @@ class Painted:
         mask = torch.zeros(len(images), 1, height, width, device=images.device)
         parts = {name: torch.zeros_like(mask) for name in self.parts}
         order = torch.arange(len(images), device=images.device)
-        if self._fused is None and may_look(images) and (kind := self.grouping(known)) is not None:
+        windowed = self._fused is None and may_look(images)  # on a GPU windows would have to be waited for
+        if windowed and (kind := self.grouping(known)) is not None:
             # Images with the same things on them together: what none of them has is not painted.
             order = kind.argsort(stable=True)
             known = {name: value[order] for name, value in known.items()}
         boxes = self.boxes(known, height, width)
-        whole = Window(0, 0, height, width)
-        for here, window in _pieces(boxes, whole) if self._fused is None else _whole_pieces(boxes, whole):
+        paint = self._fused or self.painted
+        for here, window in _windows(boxes) if windowed else _whole(len(boxes), height, width):
             some = {name: value[here] for name, value in known.items()}
             rows = order[here]
-            if self._fused is None:
-                finished, alpha, named = self.painted(images[rows], some, boxes[here], window)
-            else:
-                finished, alpha, named = self._fused(images[rows], some, boxes[here])
+            finished, alpha, named = paint(images[rows], some, boxes[here], window)
             out[rows, :, *window.slices] = finished
             mask[rows, 0, *window.slices] = alpha
             for name, values in named.items():
@@ -108,10 +107,9 @@ class Painted:
         return Occluded(out, mask, parts)
 
     def painted(
-        self, images: Tensor, params: Params, boxes: Tensor, window: Window | None = None
+        self, images: Tensor, params: Params, boxes: Tensor, window: Window
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What a window of the pictures shows, by default all of them, with the alpha of all and of each part."""
-        window = window or Window(0, 0, *images.shape[2:])
+        """What a window of the pictures shows, with the alpha of all and of each part."""
         opacity = (params["severity"] * 10).clamp(0, 1) if self.fades else torch.ones_like(params["severity"])
         canvas = Canvas(images, boxes, window, opacity, params)
         canvas.softens = self.softens
@@ -146,18 +144,15 @@ def check_images(images: Tensor) -> None:
         raise OccframeError(f"[B, 3, H, W] images, uint8 or float, expected; got {list(images.shape)} {images.dtype}")
 
 
-def _whole_pieces(boxes: Tensor, whole: Window) -> Iterator[tuple[slice, Window]]:
-    """Which images are painted together where all of each is painted."""
-    together = max(1, _GPU_PIXELS // (whole.bottom * whole.right))
-    for start in range(0, len(boxes), together):
-        yield slice(start, start + together), whole
+def _whole(count: int, height: int, width: int) -> Iterator[tuple[slice, Window]]:
+    """Which of ``count`` images are painted together where all of each is."""
+    together = max(1, _GPU_PIXELS // (height * width))
+    for start in range(0, count, together):
+        yield slice(start, start + together), Window(0, 0, height, width)
 
 
-def _pieces(boxes: Tensor, whole: Window) -> Iterator[tuple[slice, Window]]:
+def _windows(boxes: Tensor) -> Iterator[tuple[slice, Window]]:
     """Which images are painted together, and the window that holds all that changes of them."""
-    if not may_look(boxes):  # windows would have to be waited for
-        yield from _whole_pieces(boxes, whole)
-        return
     listed = boxes.tolist()
     largest = max(((box[2] - box[0]) * (box[3] - box[1]) for box in listed), default=0)
     together = max(1, round(_CHUNK_PIXELS / max(1, largest)))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from occframe.component import BuildContext
+from occframe.constants import constant
 from occframe_occlusions.canvas import Canvas
-from occframe_occlusions.devices import constant
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fabrics import PATTERNS, pattern, two_dyes
 from occframe_occlusions.painted import Painted, Params

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from occframe.component import BuildContext
+from occframe.constants import constant
 from occframe_occlusions.canvas import Canvas
-from occframe_occlusions.devices import constant
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.painted import Params
 from occframe_occlusions.pasted import Pasted

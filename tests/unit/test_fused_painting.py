@@ -75,9 +75,9 @@ def test_a_size_is_recorded_once(monkeypatch):
     recorded = []
 
     class Noted(fused.Fused):
-        def _recorded(self, images, params, boxes):
+        def _recorded(self, images, params, boxes, window):
             recorded.append(tuple(images.shape))
-            return self._paint
+            return lambda *given: self._paint(*given, window)
 
     monkeypatch.setattr("occframe_occlusions.painted.Fused", Noted)
     bar = generator("eye-bar")
