@@ -274,6 +274,7 @@ class Dataset(Protocol):
 
 class OcclusionGenerator(Protocol):
     """Occludes batches. ``sample`` draws, ``apply`` is pure: the split gives replay, and batching on any device.
+    Trainings draw on the CPU, in the loader's threads, and apply where the pictures are; what was drawn is taken there.
 
     It may offer ``apply_(images, params)``, the same in place for uint8 images on the CPU, where that is faster;
     ``parts``, names that ``Occluded.parts`` may have; ``version``, of its pictures; and ``recipe``, its options as

@@ -110,6 +110,7 @@ def stages(path: Path, occlusion_name: str, device: str) -> tuple[dict[str, floa
     augmentation = made._augmentation
     made._augmentation = clock.around("draw, flip", augmentation.__call__)
     made._augmentation.draw = clock.around("draw, flip", augmentation.draw)
+    made._augmentation.begun = clock.around("draw, flip", augmentation.begun)
     made._batch = clock.around("collate", made._batch)
     with (
         patch.object(loader, "decode", clock.around("decode", loader.decode)),

@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from occlusions_cuda import on_cuda, share_of_a_step, training_step
+from occlusions_cuda import share_of_a_step, training_step
 from side_by_side import Comparison, interleave, main
 
 from occframe.component import BuildContext, OcclusionBlock
@@ -153,7 +153,7 @@ def compare_on_cuda(quick: bool) -> list[Comparison]:
     context, rows = standalone_context(), []
     step = training_step(context)
     for count in (64,) if quick else (128, 256):
-        batch = on_cuda(faces(112, count))
+        batch = faces(112, count)
         for use, generator in generators(context):
             rows += share_of_a_step(f"{use}, {count}", generator, step, batch, quick=quick)
             if hasattr(generator, "compile"):

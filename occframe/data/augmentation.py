@@ -1,14 +1,16 @@
 """What happens to pictures between decoding and learning: mirrored, occluded, photographed, turned grey,
 in this order.
 
-What is drawn for a picture depends on (seed, epoch, its id) and is drawn on the host; what is done with it runs on the
-device where the picture lies, so that it may be a loader's thread or a GPU, and the picture is the same.
+What is drawn for a picture depends on (seed, epoch, its id) and is drawn on the host, in a loader's thread: drawing is
+hundreds of operations on a few numbers each, which a GPU takes longer to be asked for than to do. What is done with it
+runs where the picture lies, so that it may be a loader's thread or a GPU, and the picture is the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +33,8 @@ _GREY = (9798, 19235, 3735)
 class Draws:
     """Positions in a batch, int64 each, of the pictures to mirror, to occlude, to photograph and to turn grey.
 
-    seeds, camera_seeds: int64, one for each of ``occluded`` and of ``photographed``.
+    seeds, camera_seeds: int64, one for each of ``occluded`` and of ``photographed``. params: what the occlusion
+    generator drew for ``occluded``.
     """
 
     mirrored: Tensor
@@ -40,6 +43,7 @@ class Draws:
     photographed: Tensor
     camera_seeds: Tensor
     grey: Tensor
+    params: Any = None
 
 
 class Augmentation:
@@ -86,10 +90,18 @@ class Augmentation:
         )
         return Draws(*map(torch.from_numpy, (mirrored, occluded, own, taken, camera, grey)))
 
-    def __call__(self, batch: FaceBatch, draws: Draws) -> FaceBatch:
-        """batch: uint8 images, which may be changed in place. draws: on the same device."""
+    def begun(self, batch: FaceBatch, draws: Draws) -> tuple[FaceBatch, Draws]:
+        """What happens on the host in any case: mirrored, and the occlusion drawn. batch: uint8 images on the CPU,
+        which may be changed in place."""
         if len(draws.mirrored):
             batch = _mirrored(batch, draws.mirrored)
+        if self._occlusion is not None and len(draws.occluded):
+            draws = replace(draws, params=self._occlusion.sample(_rows(batch, draws.occluded), draws.seeds))
+        return batch, draws
+
+    def __call__(self, batch: FaceBatch, draws: Draws) -> FaceBatch:
+        """All that remains to be done, as both were ``begun``. batch: its images may be changed in place. draws: on the
+        device of the batch."""
         if self._keep_clean:
             batch = replace(batch, clean=batch.images if self._occlusion is None else _copy(batch.images))
         if self._occlusion is not None:
@@ -114,18 +126,26 @@ class Augmentation:
 
 
 def _mirrored(batch: FaceBatch, at: Tensor) -> FaceBatch:
-    images, points = batch.images, batch.landmarks
-    if _on_cpu(images):
-        pictures = _pictures(images)
-        for number in at.tolist():
-            cv2.flip(pictures[number], 1, pictures[number])
-    else:
-        images[at] = images[at].flip(3)
+    pictures, points = _pictures(batch.images), batch.landmarks
+    for number in at.tolist():
+        cv2.flip(pictures[number], 1, pictures[number])
     if points is None:
         return batch
     turned = points[at][:, _MIRRORED]
-    turned[..., 0] = images.shape[3] - 1 - turned[..., 0]
+    turned[..., 0] = pictures.shape[2] - 1 - turned[..., 0]
     return replace(batch, landmarks=points.index_copy(0, at, turned))
+
+
+def _rows(batch: FaceBatch, at: Tensor) -> FaceBatch:
+    """Some faces of a batch on the CPU, in this order."""
+    if len(at) == len(batch.images):
+        return batch
+    return FaceBatch(
+        images=_as_images(_pictures(batch.images)[at.numpy()]),
+        index=batch.index[at],
+        identities=None if batch.identities is None else batch.identities[at],
+        landmarks=None if batch.landmarks is None else batch.landmarks[at],
+    )
 
 
 def _occluded(batch: FaceBatch, draws: Draws, generator: OcclusionGenerator) -> FaceBatch:
@@ -133,18 +153,12 @@ def _occluded(batch: FaceBatch, draws: Draws, generator: OcclusionGenerator) -> 
     # In place where that is offered: these pictures are the loader's own.
     apply = getattr(generator, "apply_", generator.apply) if _on_cpu(images) else generator.apply
     if len(at) == len(images):
-        occluded = apply(images, generator.sample(replace(batch, clean=None), draws.seeds))
+        occluded = apply(images, draws.params)
         made = occluded.images if _on_cpu(images) else occluded.images.contiguous(memory_format=torch.channels_last)
         return replace(batch, images=made, mask=occluded.mask)
     mask = torch.zeros(len(images), 1, *images.shape[2:], device=images.device)
     if len(at):
-        part = FaceBatch(
-            images=_as_images(_pictures(images)[at.numpy()]) if _on_cpu(images) else images[at],
-            index=batch.index[at],
-            identities=None if batch.identities is None else batch.identities[at],
-            landmarks=None if batch.landmarks is None else batch.landmarks[at],
-        )
-        occluded = apply(part.images, generator.sample(part, draws.seeds))
+        occluded = apply(_as_images(_pictures(images)[at.numpy()]) if _on_cpu(images) else images[at], draws.params)
         mask[at] = occluded.mask
         if _on_cpu(images):
             _pictures(images)[at.numpy()] = _pictures(occluded.images)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from occframe.data.augmentation import Augmentation, Draws
+from occframe.data.augmentation import Augmentation
 from occframe.data.balance import balanced_rows
 from occframe.data.decoding import decode
 from occframe.data.fitting import fit, fit_points
 from occframe.data.headers import BadImage
 from occframe.data.order import shuffled_rows
 from occframe.data.quarantine import Quarantine
-from occframe.data.transfer import moved, pinned, prepared
+from occframe.data.transfer import Packed, moved, packed, pinned, prepared, unpacked
 from occframe.errors import OccframeError
 from occframe.machine import one_thread_here
 from occframe.random import derive_seed
@@ -50,8 +50,8 @@ class FaceLoader:
     share: (number, of how many) processes that read the same batches, each its part; what is unreadable there is
     replaced by the first picture that is not, so that all parts stay of one size.
     device: where batches are given, a torch device; CUDA reads them from pinned memory while it computes.
-    augment_on: flips, occlusion, camera and grey in the threads, or on the device: the same pictures, to a rounding of
-    colours.
+    augment_on: occlusion, camera and grey in the threads, or on the device: the same pictures, to a rounding of
+    colours. Flips, and drawing what the others do, are the threads' in any case.
     Raises OccframeError where the data set is empty, or has identities that ``classes`` does not.
     """
 
@@ -136,14 +136,14 @@ class FaceLoader:
         """
         return prepared(self._from_threads(number, start_batch), self._finished, self.device)
 
-    def _from_threads(self, number: int, start_batch: int) -> Generator[tuple[FaceBatch, Draws | None], None, None]:
+    def _from_threads(self, number: int, start_batch: int) -> Generator[tuple[FaceBatch, Packed | None], None, None]:
         order, visits = self._order(number)
         part = self.batch_size // self.share[1]
         first = self.share[0] * part
         starts = range(start_batch * self.batch_size, self.batches_per_epoch * self.batch_size, self.batch_size)
         parts = (slice(start + first, start + first + part) for start in starts)
         jobs = (partial(self._batch, number, order[rows], visits[rows]) for rows in parts)
-        waiting: deque[Future[tuple[FaceBatch, Draws | None] | None]] = deque()
+        waiting: deque[Future[tuple[FaceBatch, Packed | None] | None]] = deque()
         with ThreadPoolExecutor(self.threads, "faces", initializer=one_thread_here) as pool:
             try:
                 # One batch in every thread, and one for each finished while the consumer works.
@@ -182,7 +182,7 @@ class FaceLoader:
     def _identities(self) -> np.ndarray:
         return _labels(self.dataset.subjects, list(dict.fromkeys(self.dataset.subjects)))
 
-    def _batch(self, epoch: int, rows: np.ndarray, visits: np.ndarray) -> tuple[FaceBatch, Draws | None] | None:
+    def _batch(self, epoch: int, rows: np.ndarray, visits: np.ndarray) -> tuple[FaceBatch, Packed | None] | None:
         """In a thread: a batch with what is left to be done with it on the device; None where nothing can be read."""
         pictures, kept, sizes = self._read(rows)
         if self.share[1] > 1 and len(kept) < len(rows):
@@ -196,19 +196,19 @@ class FaceLoader:
             identities=None if self._labels is None else torch.from_numpy(self._labels[rows]),
             landmarks=self._landmarks(rows, sizes),
         )
-        draws = self._augmentation.draw(epoch, rows, visits)
+        batch, draws = self._augmentation.begun(batch, self._augmentation.draw(epoch, rows, visits))
         to_cuda = self.device.type == "cuda"
         if self.augment_on == "workers":
             batch = self._augmentation(batch, draws)
             return pinned(batch) if to_cuda else batch, None
-        return (pinned(batch), pinned(draws)) if to_cuda else (batch, draws)
+        return (pinned(batch) if to_cuda else batch), packed(draws, pin=to_cuda)
 
-    def _finished(self, made: tuple[FaceBatch, Draws | None]) -> FaceBatch:
-        batch, draws = made
+    def _finished(self, made: tuple[FaceBatch, Packed | None]) -> FaceBatch:
+        batch, drawn = made
         batch = moved(batch, self.device)
-        if draws is None:
+        if drawn is None:
             return batch
-        draws = moved(draws, self.device)
+        draws = unpacked(drawn, self.device)
         with record_function("augmentation"):
             return self._augmentation(batch, draws)
 

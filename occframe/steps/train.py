@@ -82,8 +82,8 @@ class TrainConfig(StepConfig):
     )
     augment_on: Literal["workers", "device"] = Field(
         "workers",
-        description="where faces are mirrored, occluded and turned grey: in these threads, or on the device that "
-        "trains; the pictures are the same",
+        description="where faces are occluded and turned grey: in these threads, or on the device that trains; the "
+        "pictures are the same",
     )
 
     @model_validator(mode="after")

@@ -82,8 +82,8 @@ class TrainGeneratorConfig(StepConfig):
     )
     augment_on: Literal["workers", "device"] = Field(
         "workers",
-        description="where faces are mirrored, occluded, photographed and turned grey: in these threads, or on the "
-        "device that trains; the pictures are the same",
+        description="where faces are occluded, photographed and turned grey: in these threads, or on the device that "
+        "trains; the pictures are the same",
     )
 
     @classmethod

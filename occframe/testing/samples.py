@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from occframe.types import FaceBatch, Hits
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: ArcFace's template of five points, as fractions of width and height.
 _POINTS = np.array([[0.342, 0.462], [0.657, 0.460], [0.500, 0.641], [0.371, 0.825], [0.632, 0.823]])
@@ -122,20 +118,3 @@ def rows_of(batch: FaceBatch, rows: Sequence[int]) -> FaceBatch:
 
     chosen = torch.as_tensor(list(rows), device=batch.images.device)
     return replace(batch, **{name: value[chosen] for name, value in vars(batch).items() if value is not None})
-
-
-def tensors_in(tree: Any) -> Iterator[Tensor]:
-    """Every tensor of a plain structure: mappings, sequences and dataclasses."""
-    import torch
-
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        for value in tree.values():
-            yield from tensors_in(value)
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from tensors_in(value)
-    elif is_dataclass(tree):
-        for item in fields(tree):
-            yield from tensors_in(getattr(tree, item.name))

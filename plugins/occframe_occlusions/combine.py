@@ -61,7 +61,7 @@ class _Combined:
         draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)
         picked = self.pick(draws)
         parts = []
-        for generator, rows in zip(self._parts, _rows(picked), strict=True):
+        for generator, rows in zip(self._parts, _rows(picked, picked.device), strict=True):
             own = draws.seeds()
             some = replace(
                 batch,
@@ -81,8 +81,8 @@ class _Combined:
         out = images.clone()
         mask = torch.zeros(len(images), 1, *images.shape[2:], device=images.device)
         named: dict[str, Tensor] = {}
-        picked = _rows(params["picked"].to(images.device))
-        for generator, own, rows in zip(self._parts, params["parts"], picked, strict=True):
+        rows_of = _rows(params["picked"], images.device)
+        for generator, own, rows in zip(self._parts, params["parts"], rows_of, strict=True):
             if not len(rows):
                 continue
             occluded = generator.apply(out[rows], take(own, rows))
@@ -121,9 +121,11 @@ class Compose(_Combined):
         return torch.stack([draws.unit() < probability for probability in self._probabilities], dim=1)
 
 
-def _rows(picked: Tensor) -> list[Tensor]:
-    """Of each part, which images get it. Asked for all parts at once, as a GPU has to be waited for."""
-    return [column.nonzero()[:, 0] for column in picked.unbind(1)]
+def _rows(picked: Tensor, device: torch.device) -> Sequence[Tensor]:
+    """Of each part, which images get it. For all parts at once, since a GPU has to be waited for."""
+    rows = [column.nonzero()[:, 0] for column in picked.cpu().unbind(1)]
+    together: Tensor = torch.cat(rows).to(device)
+    return together.split([len(some) for some in rows])  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _with_severity(block: OcclusionBlock, severity: Severity | None) -> OcclusionBlock:

@@ -468,6 +468,23 @@ def test_pictures_are_the_same_wherever_they_are_augmented(options):
         assert all(same(left, right) for left, right in zip(here[3:], rest, strict=True))
 
 
+def test_occlusions_are_drawn_by_the_threads_also_where_the_device_paints():
+    class Watched(Stripe):
+        drawn_in, painted_in = set(), set()
+
+        def sample(self, batch, seeds):
+            self.drawn_in.add(threading.current_thread().name.split("_")[0])
+            return super().sample(batch, seeds)
+
+        def apply(self, images, params):
+            self.painted_in.add(threading.current_thread().name)
+            return super().apply(images, params)
+
+    assert len(list(everything("device", occlusion=Watched()).epoch(0))) == 7
+    assert Watched.drawn_in == {"faces"}
+    assert Watched.painted_in == {threading.current_thread().name}
+
+
 def test_what_a_device_does_is_what_a_cpu_does(monkeypatch):
     """The tensor operations that stand for OpenCV's on a device, run here."""
     usual = [list(everything("device", occlusion_probability=share).epoch(0)) for share in (0.6, 1.0)]

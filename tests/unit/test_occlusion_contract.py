@@ -21,7 +21,7 @@ from occframe.errors import OccframeError
 from occframe.face_frame import template_landmarks
 from occframe.random import uniform
 from occframe.standalone import parse_block, standalone_context
-from occframe.testing.samples import tensors_in
+from occframe.trees import tensors_in
 from occframe_occlusions.examples import face_sprite_folder
 
 CONTEXT = standalone_context()

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from occframe.testing.check import Inapplicable, check, require
-from occframe.testing.samples import face_batch, rows_of, tensors_in
+from occframe.testing.samples import face_batch, rows_of
 from occframe.testing.subject import Subject
+from occframe.trees import mapped, tensors_in
 from occframe.types import FaceBatch, Occluded
 
 COUNT = 5
@@ -193,7 +194,9 @@ def gpu_equals_cpu(subject: Subject) -> None:
     there = subject.built.sample(moved, seeds.cuda())
     same = all(torch.equal(one, other.cpu()) for one, other in zip(tensors_in(here), tensors_in(there), strict=True))
     require(same, "the parameters drawn on CUDA differ")
-    one, two = subject.built.apply(batch.images, here), subject.built.apply(moved.images, there)
+    # As in training: drawn on the host, applied where the images are.
+    carried = mapped(here, lambda tensor: tensor.cuda())
+    one, two = subject.built.apply(batch.images, here), subject.built.apply(moved.images, carried)
     require(two.images.is_cuda and two.mask.is_cuda, "the result is not on the device of the images")
     require((one.images.int() - two.images.cpu().int()).abs().max() <= 1, "an image differs by more than rounding")
     require((one.mask - two.mask.cpu()).abs().max() <= 1 / 255, "the mask differs by more than rounding")
