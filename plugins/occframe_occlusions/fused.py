@@ -1,4 +1,4 @@
-"""Painting as a few kernels: glasses are some 960 small operations, each of which a GPU has to be asked for."""
+"""Painting as a few kernels: glasses are a thousand small operations, each of which a GPU has to be asked for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from occframe_occlusions.canvas import Window
 from occframe_occlusions.devices import recording
 
-#: (images [B, 3, H, W], parameters of B images, boxes [B, 4], window) -> tensors, or dictionaries of them, of B images
-Paint = Callable[[Tensor, dict[str, Tensor], Tensor, Window], Any]
+#: (images [B, 3, H, W], parameters of B images) -> tensors, or dictionaries of them, of B images
+Paint = Callable[[Tensor, dict[str, Tensor]], Any]
 
 
 class Fused:
@@ -24,32 +23,33 @@ class Fused:
         self._paint = paint
         self._made: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
-    def __call__(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor, window: Window) -> Any:
+    def __call__(self, images: Tensor, params: dict[str, Tensor]) -> Any:
         if len(images) < 2:  # a recording for any number would have to know of one face that it is one
-            return self._paint(images, params, boxes, window)
-        key = (images.device, images.dtype, images.shape[1:], images.stride()[1:], window)
+            with recording():
+                return self._paint(images, params)
+        key = (images.device, images.dtype, images.shape[1:], images.stride()[1:])
         if key not in self._made:
-            self._made[key] = self._recorded(images, params, boxes, window)
-        return self._made[key](images, params, boxes)
+            self._made[key] = self._recorded(images, params)
+        return self._made[key](images, params)
 
-    def _recorded(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor, window: Window) -> Callable[..., Any]:
+    def _recorded(self, images: Tensor, params: dict[str, Tensor]) -> Callable[..., Any]:
         any_number = {0: torch.export.Dim("faces", min=2)}
         with recording(), torch.no_grad():
             # Makes the tables that are kept, which are no part of the recording.
-            self._paint(images, params, boxes, window)
+            self._paint(images, params)
             recorded = torch.export.export(
-                _Paint(self._paint, window),
-                (images, params, boxes),
-                dynamic_shapes=(any_number, dict.fromkeys(params, any_number), any_number),
+                _Paint(self._paint),
+                (images, params),
+                dynamic_shapes=(any_number, dict.fromkeys(params, any_number)),
                 strict=False,
             )
         return torch.compile(recorded.module(), dynamic=True)
 
 
 class _Paint(nn.Module):
-    def __init__(self, paint: Paint, window: Window) -> None:
+    def __init__(self, paint: Paint) -> None:
         super().__init__()
-        self._paint, self._window = paint, window
+        self._paint = paint
 
-    def forward(self, images: Tensor, params: dict[str, Tensor], boxes: Tensor) -> Any:
-        return self._paint(images, params, boxes, self._window)
+    def forward(self, images: Tensor, params: dict[str, Tensor]) -> Any:
+        return self._paint(images, params)

@@ -48,7 +48,7 @@ class Painted:
 
     def compile(self) -> None:
         """From its next call on ``apply`` paints in a few fused kernels, whole pictures at once."""
-        self._fused = Fused(self.painted)
+        self._fused = Fused(self.all_painted)
 
     def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
         """The generator's own parameters. params: the common ones."""
@@ -84,27 +84,46 @@ class Painted:
         known = {name: value.to(images.device) for name, value in params.items()}
         if len(known["severity"]) != len(images):
             raise OccframeError(f"parameters of {len(known['severity'])} images for {len(images)} images")
+        if self._fused is not None or not may_look(images):  # on a GPU windows would have to be waited for
+            return self._whole(images, known)
         height, width = images.shape[2:]
         out = images.clone()
         mask = torch.zeros(len(images), 1, height, width, device=images.device)
         parts = {name: torch.zeros_like(mask) for name in self.parts}
         order = torch.arange(len(images), device=images.device)
-        windowed = self._fused is None and may_look(images)  # on a GPU windows would have to be waited for
-        if windowed and (kind := self.grouping(known)) is not None:
+        if (kind := self.grouping(known)) is not None:
             # Images with the same things on them together: what none of them has is not painted.
             order = kind.argsort(stable=True)
             known = {name: value[order] for name, value in known.items()}
         boxes = self.boxes(known, height, width)
-        paint = self._fused or self.painted
-        for here, window in _windows(boxes) if windowed else _whole(len(boxes), height, width):
+        for here, window in _windows(boxes):
             some = {name: value[here] for name, value in known.items()}
             rows = order[here]
-            finished, alpha, named = paint(images[rows], some, boxes[here], window)
+            finished, alpha, named = self.painted(images[rows], some, boxes[here], window)
             out[rows, :, *window.slices] = finished
             mask[rows, 0, *window.slices] = alpha
             for name, values in named.items():
                 parts[name][rows, 0, *window.slices] = values
         return Occluded(out, mask, parts)
+
+    def _whole(self, images: Tensor, params: Params) -> Occluded:
+        """Whole pictures, as many at once as a GPU holds."""
+        paint = self._fused or self.all_painted
+        count, _, height, width = images.shape
+        together = max(1, _GPU_PIXELS // (height * width))
+        made = []
+        for start in range(0, max(1, count), together):
+            here = slice(start, start + together)
+            made.append(paint(images[here], {name: value[here] for name, value in params.items()}))
+        finished, alpha, named = zip(*made, strict=True)
+        nothing = dict.fromkeys(self.parts, torch.zeros((), device=images.device).expand(count, 1, height, width))
+        parts = {name: _joined([some[name] for some in named])[:, None] for name in named[0]}
+        return Occluded(_joined(finished), _joined(alpha)[:, None], nothing | parts)
+
+    def all_painted(self, images: Tensor, params: Params) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """``painted`` of all that whole pictures show."""
+        height, width = images.shape[2:]
+        return self.painted(images, params, self.boxes(params, height, width), Window(0, 0, height, width))
 
     def painted(
         self, images: Tensor, params: Params, boxes: Tensor, window: Window
@@ -144,11 +163,8 @@ def check_images(images: Tensor) -> None:
         raise OccframeError(f"[B, 3, H, W] images, uint8 or float, expected; got {list(images.shape)} {images.dtype}")
 
 
-def _whole(count: int, height: int, width: int) -> Iterator[tuple[slice, Window]]:
-    """Which of ``count`` images are painted together where all of each is."""
-    together = max(1, _GPU_PIXELS // (height * width))
-    for start in range(0, count, together):
-        yield slice(start, start + together), Window(0, 0, height, width)
+def _joined(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 def _windows(boxes: Tensor) -> Iterator[tuple[slice, Window]]:

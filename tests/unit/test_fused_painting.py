@@ -12,7 +12,9 @@ from occframe.component import OcclusionBlock
 from occframe.standalone import parse_block, standalone_context
 from occframe.types import FaceBatch
 from occframe_datasets.synthetic import SyntheticFaces
-from occframe_occlusions import fused
+from occframe_occlusions import fused, painted
+from occframe_occlusions.devices import recording
+from occframe_occlusions.examples import face_sprite_folder
 
 SIDE = 56
 
@@ -53,6 +55,25 @@ def test_a_recording_is_of_any_parameters_and_any_number_of_faces(use, monkeypat
     assert_same_pictures(use, (6, 3, 1, 9))
 
 
+@pytest.mark.parametrize("use", ["glasses", "blobs", "face-sprites"])
+def test_whole_pictures_are_painted_as_windows_are(use, monkeypatch, tmp_path):
+    """What a GPU does without a compiler, done here; in parts, as for more pictures than it holds."""
+    written = {"use": use} | ({"url": str(face_sprite_folder(tmp_path))} if use == "face-sprites" else {})
+    made, batch = generator(written), faces(5)
+    params = made.sample(batch, torch.arange(5))
+    expected = made.apply(batch.images, params)
+    monkeypatch.setattr(painted, "may_look", lambda values: False)
+    monkeypatch.setattr(painted, "_GPU_PIXELS", 2 * SIDE * SIDE)
+    with recording():
+        found = made.apply(batch.images, params)
+        assert len(made.apply(batch.images[:0], {name: value[:0] for name, value in params.items()}).images) == 0
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.mask, expected.mask)
+    assert found.parts.keys() == expected.parts.keys()
+    for name, alpha in expected.parts.items():
+        assert torch.equal(found.parts[name], alpha)
+
+
 def test_kernels_paint_the_same_also_within_a_choice():
     assert_same_pictures({"use": "choice", "of": [{"occlusion": "eye-bar"}, {"occlusion": "rectangles"}]}, (9, 5))
 
@@ -75,9 +96,9 @@ def test_a_size_is_recorded_once(monkeypatch):
     recorded = []
 
     class Noted(fused.Fused):
-        def _recorded(self, images, params, boxes, window):
+        def _recorded(self, images, params):
             recorded.append(tuple(images.shape))
-            return lambda *given: self._paint(*given, window)
+            return self._paint
 
     monkeypatch.setattr("occframe_occlusions.painted.Fused", Noted)
     bar = generator("eye-bar")
