@@ -8,14 +8,14 @@ follow it into the steps that are made for several.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -116,3 +116,22 @@ def mean(values: Tensor) -> Tensor:
 
     dist.all_reduce(values)
     return values.div_(ranks().count)
+
+
+def mean_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Of each parameter that has one, over the processes, in place: all in one exchange, after the backward pass."""
+    import torch
+
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    means = mean(torch.cat([gradient.flatten() for gradient in gradients]))
+    parts = torch.split(means, [gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view(gradient.shape))
+
+
+def agree(module: nn.Module) -> None:
+    """Give every process the weights of process 0."""
+    import torch.distributed as dist
+
+    for value in module.state_dict().values():
+        dist.broadcast(value, src=0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from occframe.component import DataRef, GeneratorBlock, GeneratorRef, ModelRef, OcclusionBlock
+from occframe.distributed import Ranks, ranks
 from occframe.errors import OccframeError
 from occframe.machine import default_threads
 from occframe.step import StepConfig, StepContext, StepOutcome
@@ -107,16 +108,26 @@ class TrainGeneratorConfig(StepConfig):
 
 
 class TrainGeneratorStep:
+    joint = True  # every process of a run takes its part of each batch
+
     def run(self, context: StepContext) -> StepOutcome:
+        import torch
+
         from occframe.data import Quarantine
         from occframe.generators import save_generator
+        from occframe.random import derive_seed
         from occframe.training.run import carry_out, seeded
 
         config: TrainGeneratorConfig = context.config
+        together = ranks()
         quarantine = Quarantine()
         with seeded(context, "train"):
-            training, networks = _assemble(context, quarantine)
+            training, networks = _assemble(context, quarantine, together)
+            if not together.is_main:  # the networks are alike; what training draws, dropout for one, is not
+                torch.manual_seed(derive_seed(context.seed, "train", together.rank))
             carry_out(context, training, config.batch_size)
+        if not together.is_main:
+            return StepOutcome()
         quarantine.tell(context.note, context.url)
         last = training.journal.last["steps"]
         losses = {name: last[name] for name in training.update.columns if name in last}
@@ -139,8 +150,12 @@ def build(config: TrainGeneratorConfig, context: object) -> TrainGeneratorStep:
     return TrainGeneratorStep()
 
 
-def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[AdversarialStep], Adversaries]:
+def _assemble(
+    context: StepContext, quarantine: Quarantine, together: Ranks
+) -> tuple[Training[AdversarialStep], Adversaries]:
     """Everything built, checked against each other and on the device, nothing trained yet."""
+    import torch
+
     from occframe.model_files import read_state
     from occframe.models import load_model
     from occframe.precision import resolve_precision
@@ -157,7 +172,10 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
     if config.start is not None:
         origin = context.artefact(config.start).url
         load_state_dict(generator, read_state(origin), origin=origin)
-    networks = Adversaries(generator, decay=config.ema).to(device).train()
+    networks = Adversaries(generator, decay=config.ema).to(device)
+    if together.several and device.startswith("cuda"):
+        networks = torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)  # type: ignore[no-untyped-call]
+    networks.train()
     there = config.augment_on == "device"
     occlusion = None
     if config.occlusion is not None:
@@ -182,8 +200,10 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
         wearers=0.0 if config.wearers is None else config.wearers.weight,
         precision=precision,
         clip_norm=config.clip_norm,
+        together=together,
     )
-    batches, samples = _data(context, generator.image_spec, occlusion, quarantine, features)
+    batches, samples = _data(context, generator.image_spec, occlusion, quarantine, features, together)
+    watch = Watch(context.url, networks, samples, every=config.sample_every, total_steps=config.iterations)
     training = training_of(
         context,
         batches,
@@ -193,7 +213,8 @@ def _assemble(context: StepContext, quarantine: Quarantine) -> tuple[Training[Ad
         schedule=config.schedule,
         log_every=config.log_every,
         checkpoint_minutes=config.checkpoint_minutes,
-        watch=Watch(context.url, networks, samples, every=config.sample_every, total_steps=config.iterations),
+        watch=watch if together.is_main else lambda figures: None,
+        together=together,
     )
     return training, networks
 
@@ -204,6 +225,7 @@ def _data(
     occlusion: OcclusionGenerator | None,
     quarantine: Quarantine,
     features: FrozenFeatures | None,
+    together: Ranks,
 ) -> tuple[PairedBatches | UnpairedBatches | BesideWearers, GeneratorBatch | None]:
     """What is learnt from, and the same few faces for every sample picture, on the device."""
     from occframe.data import FaceLoader, Subset
@@ -211,7 +233,7 @@ def _data(
 
     config: TrainGeneratorConfig = context.config
     changed = {"camera": config.camera_probability, "grey": config.grey_probability}
-    shuffled = {"shuffle": True, "flip": config.flip, "drop_last": True}
+    shuffled = {"shuffle": True, "flip": config.flip, "drop_last": True, "share": (together.rank, together.count)}
 
     def loader(faces: Dataset, batch_size: int, **options: Any) -> FaceLoader:
         return FaceLoader(
@@ -219,7 +241,7 @@ def _data(
             height=spec.height,
             width=spec.width,
             batch_size=batch_size,
-            threads=config.threads or default_threads(),
+            threads=config.threads or max(1, default_threads() // together.count),
             seed=context.seed,
             quarantine=quarantine,
             device=context.device,
@@ -241,7 +263,7 @@ def _data(
     if batch_size < config.batch_size:
         context.note(f"there are only {batch_size} images, less than batch_size: every step sees them all")
     samples = None
-    if config.samples:
+    if config.samples and together.is_main:
         count = min(config.samples, len(given.ids))
         chosen = Subset(given, [place * len(given.ids) // count for place in range(count)])
         samples = next(batches(chosen, real, count).epoch(0))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from occframe.distributed import ALONE, Ranks, agree, mean, mean_gradients
 from occframe.errors import OccframeError
 from occframe.generators import from_generator_output, to_generator_input
 from occframe.precision import ResolvedPrecision, autocast
@@ -60,7 +61,8 @@ class AdversarialStep:
     """One update of the discriminator, then one of the generator. ``columns`` names the figures a step returns.
 
     features: of the frozen recogniser, RGB images 0..1 -> [B, D]; None where neither the feature error has a weight nor
-    batches have wearers. wearers: weight of these.
+    batches have wearers. wearers: weight of these. together: the processes that take each step at once, with a part of
+    the batch each; shares of a batch are taken of every part.
     """
 
     columns = (
@@ -90,6 +92,7 @@ class AdversarialStep:
         wearers: float = 0.0,
         precision: ResolvedPrecision,
         clip_norm: float | None = None,
+        together: Ranks = ALONE,
     ) -> None:
         self.networks = networks
         self.features = features
@@ -98,6 +101,9 @@ class AdversarialStep:
         self.precision = precision
         self.clip_norm = clip_norm
         self.steps = 0
+        self._together = together
+        if together.several:
+            agree(networks)
         self._optimisers = {
             name: torch.optim.Adam(
                 getattr(networks, name).parameters(),
@@ -134,7 +140,8 @@ class AdversarialStep:
             coarse = slice(None, None, 4)  # every fourth pixel tells as much
             spread = [images[:, :, coarse, coarse].std(dim=0).mean() for images in (made, given)]
             variety = spread[0] / spread[1].clamp(min=1e-6)
-        return [figure.detach() for figure in (judged, *(error for _, error in errors), total, *scores, variety)]
+        told = [figure.detach() for figure in (judged, *(error for _, error in errors), total, *scores, variety)]
+        return list(mean(torch.stack(told))) if self._together.several else told
 
     def _generate(self, images: Tensor) -> Tensor:
         with record_function("forward"), autocast(self.precision, images.device.type):
@@ -195,9 +202,12 @@ class AdversarialStep:
             group["lr"] = rate
         with record_function("backward"):
             torch.autograd.backward(loss)
+        parameters = list(getattr(self.networks, name).parameters())
         with record_function("optimiser"):
+            if self._together.several:
+                mean_gradients(parameters)
             if self.clip_norm is not None:
-                nn.utils.clip_grad_norm_(getattr(self.networks, name).parameters(), self.clip_norm)
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,40 @@ steps:
     log_every: 1
     checkpoint_minutes: 0.0001
   - {{use: embed, data: faces, model: train}}
+"""
+# Features of a recogniser that sees faces whole: a step's shares of a batch are shares of each process's part.
+ADVERSARIES = """
+version: 1
+run_dir: {run_dir}
+seed: 3
+device: cpu
+engine: {{processes: {processes}}}
+data:
+  faces: {{use: synthetic, identities: 16, images: 4, size: 32}}
+  others: {{use: synthetic, identities: 16, images: 2, size: 32, seed: 1}}
+steps:
+  - use: train
+    data: faces
+    backbone: {{use: mobilefacenet, input_size: [32, 32]}}
+    losses: [cosface]
+    parts: {{backbone: {{statistics: keep}}}}
+    epochs: 1
+    batch_size: 16
+    precision: fp32
+  - use: train_generator
+    data: faces
+    generator: {{use: cse, size: 32, width: 4, blocks: 1, norm: instance, discriminator: {{width: 4}}}}
+    {mode}
+    recogniser: train
+    identity: {{share: 1}}
+    wearers: {{data: others, bare: others, batch_size: 4}}
+    iterations: 10
+    batch_size: 8
+    optimiser: {{lr: 0.001}}
+    clip_norm: 5
+    precision: fp32
+    samples: 2
+    log_every: 1
 """
 # A loss that weighs nothing and, where it is told so, dies.
 PLUGIN = """
@@ -61,8 +96,14 @@ def occframe_register_losses(register):
 
 def run(folder: Path, name: str, processes: int, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "plugin.py").write_text(PLUGIN)
+    return started(folder, name, PIPELINE, {"processes": processes}, **environment)
+
+
+def started(
+    folder: Path, name: str, text: str, filled: dict[str, Any], **environment: str
+) -> subprocess.CompletedProcess[str]:
     pipeline = folder / f"{name}.yaml"
-    pipeline.write_text(PIPELINE.format(run_dir=folder / name.partition("-")[0], processes=processes))
+    pipeline.write_text(text.format(run_dir=folder / name.partition("-")[0], **filled))
     return subprocess.run(
         [sys.executable, "-m", "occframe", "run", str(pipeline)],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
@@ -72,9 +113,14 @@ def run(folder: Path, name: str, processes: int, **environment: str) -> subproce
     )
 
 
+def lines(step: Path) -> list[dict[str, Any]]:
+    return [
+        line for line in map(json.loads, (step / "metrics.jsonl").read_text().splitlines()) if line["kind"] == "steps"
+    ]
+
+
 def losses(folder: Path) -> list[float]:
-    lines = map(json.loads, (folder / "train" / "metrics.jsonl").read_text().splitlines())
-    return [line["loss.cosface"] for line in lines if line["kind"] == "steps"]
+    return [line["loss.cosface"] for line in lines(folder / "train")]
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +140,24 @@ def test_two_processes_train_as_one_and_one_goes_on_where_two_died(folder):
     assert "went on from the checkpoint of step 10 of 20" in resumed.stderr
     assert losses(folder / "two") == pytest.approx(losses(folder / "one"), abs=1e-4)
     assert (folder / "two" / "embed" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("paired", "occlusion: rectangles"), ("unpaired", "mode: unpaired\n    clean: others")]
+)
+def test_two_processes_train_adversaries_as_one(folder, kind, mode):
+    found = {}
+    for processes in (1, 2):
+        name = f"{kind}{processes}"
+        done = started(folder, name, ADVERSARIES, {"mode": mode, "processes": processes})
+        assert done.returncode == 0, done.stderr
+        found[processes] = lines(folder / name / "train_generator")
+        assert (folder / name / "train_generator" / "samples" / "step-0000010.jpg").exists()
+    assert len(found[1]) == len(found[2]) == 10
+    names = {name for name in found[1][0] if name.startswith(("loss", "score"))}
+    assert {"loss.discriminative", "loss.wearers", "loss.feature", "score.made"} <= names
+    for one, two in zip(found[1], found[2], strict=True):
+        assert {name: two[name] for name in names} == pytest.approx({name: one[name] for name in names}, abs=1e-3)
 
 
 def test_batches_that_cannot_be_dealt_out(folder):
