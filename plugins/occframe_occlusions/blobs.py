@@ -10,6 +10,7 @@ from torch import Tensor
 from occframe.component import BuildContext
 from occframe.random import derive_seed, uniform
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import ordered
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fabrics import PATTERNS, pattern, two_dyes
 from occframe_occlusions.painted import Painted, Params
@@ -52,14 +53,14 @@ class Blobs(Painted):
         knots = uniform(seeds, derive_seed(self.name) % 2**31, side * side).view(-1, side, side)
         # Every other pixel each way tells the share well enough.
         x, y = (torch.arange(0, size, 2, device=images.device) for size in (width, height))
-        ordered = _field(knots, x, y, height, width).flatten(1).sort(dim=1).values
-        count = ordered.shape[1]
+        levels = ordered(_field(knots, x, y, height, width).flatten(1))
+        count = levels.shape[1]
         # The value that this share of the pixels lies above: what is covered is what was asked for.
         place = ((1 - params["severity"]) * count).round().long().clamp(0, count - 1)
         first, second = two_dyes(draws)
         return {
             "knots": knots,
-            "level": ordered.gather(1, place[:, None])[:, 0],
+            "level": levels.gather(1, place[:, None])[:, 0],
             "paint": first,
             "second": second,
             "pattern": draws.whole(len(PATTERNS)),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from occframe.constants import constant
 from occframe.face_frame import FaceFrame
-from occframe_occlusions.devices import divided
+from occframe_occlusions.devices import divided, ordered
 
 # Cheeks and nose, where skin is nearly always bare and lit as the face is: 12 columns x 8 rows of face coordinates.
 _SKIN_U, _SKIN_V = (-1.35, 1.35), (0.45, 1.75)
@@ -36,25 +36,22 @@ def measure(images: Tensor, frame: FaceFrame) -> dict[str, Tensor]:
     """
     values = _whole(images)
     skin = _skin(values, frame)  # [B, 3, 8, 12]
-    middle = _quantile(skin.flatten(2), 0.6)  # [B, 3]
+    (middle,) = _quantiles(skin.flatten(2), 0.6)  # [B, 3]
     middle = divided(middle, 255)
     lit = middle * middle
     grey = (lit[:, 0] * 0.3 + lit[:, 1] * 0.6 + lit[:, 2] * 0.1).clamp(0.004, 1)
     spread = (skin.amax(1) - skin.amin(1)).flatten(1)
-    colour = divided(_quantile(spread[:, None], 0.5)[:, 0] - 3, 12).clamp(0, 1)
+    colour = divided(_median(spread) - 3, 12).clamp(0, 1)
 
     typical = constant(_SKIN, images.device)
     tint = (lit / grey[:, None]) / divided(typical, 0.427)
     tint = 1 + (tint.clamp(0.4, 2.0) - 1) * 0.35 * colour[:, None]
     # Dark skin in full light and fair skin in half of it look alike: brightness counts by its square root.
     level = divided(grey, 0.42).sqrt().clamp(0.22, 1.25)
-    left, right = _quantile(skin[..., :5].flatten(1)[:, None], 0.5), _quantile(skin[..., 7:].flatten(1)[:, None], 0.5)
-    above, below = (
-        _quantile(skin[:, :, :3].flatten(1)[:, None], 0.5),
-        _quantile(skin[:, :, 5:].flatten(1)[:, None], 0.5),
-    )
-    slope_u = ((right - left) / (right + left + 8) * 1.2)[:, 0].clamp(-0.35, 0.35)
-    slope_v = ((below - above) / (below + above + 8) * 0.8)[:, 0].clamp(-0.2, 0.2)
+    left, right = _median(skin[..., :5]), _median(skin[..., 7:])
+    above, below = _median(skin[:, :, :3]), _median(skin[:, :, 5:])
+    slope_u = ((right - left) / (right + left + 8) * 1.2).clamp(-0.35, 0.35)
+    slope_v = ((below - above) / (below + above + 8) * 0.8).clamp(-0.2, 0.2)
     grain, edge = _grain_and_edge(values)
     return {
         "light": level[:, None] * tint,
@@ -93,21 +90,24 @@ def _grain_and_edge(values: Tensor) -> tuple[Tensor, Tensor]:
     columns = (torch.arange(_PROBES, device=values.device) * (width - 3)) // (_PROBES - 1) + 1
     # A prime shift from row to row, lest all probes fall on one phase of JPEG's blocks.
     columns = (columns[None, :] + (rows * 3)[:, None]) % (width - 2) + 1
-    line = values[:, 1].int()
-    index = (rows[:, None] * width + columns).flatten()
-    flat = line.flatten(1)
-    before, at, after = (flat[:, index + shift].float() for shift in (-1, 0, 1))
+    before, at, after = (values[:, 1, rows[:, None], columns + shift].flatten(1).float() for shift in (-1, 0, 1))
     turn = (before + after - 2 * at).abs()
     step = (after - before).abs()
     # For white noise of deviation s the second difference has deviation 2.45 s, of which 0.32 at the lower quarter.
-    grain = divided(_quantile(turn[:, None], 0.25)[:, 0], 0.32 * 2.45 * 255).clamp(0, 0.04)
+    flattest, sharpest = _quantiles(turn, 0.25, 0.97)
+    grain = divided(flattest, 0.32 * 2.45 * 255).clamp(0, 0.04)
     # The edge of a box blur of w pixels: largest step over largest turn grows with w.
-    steepest, sharpest = _quantile(step[:, None], 0.97)[:, 0], _quantile(turn[:, None], 0.97)[:, 0]
+    (steepest,) = _quantiles(step, 0.97)
     edge = (steepest / (sharpest + 1)).clamp(0.9, 2.5)
     return grain, edge
 
 
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """[B, C, N] -> [B, C]: an order statistic, so that no sum's rounding depends on how it is split."""
-    place = round(share * (values.shape[2] - 1)) + 1
-    return values.kthvalue(place, dim=2).values
+def _median(values: Tensor) -> Tensor:
+    """[B, …] -> [B]."""
+    return _quantiles(values.flatten(1), 0.5)[0]
+
+
+def _quantiles(values: Tensor, *shares: float) -> list[Tensor]:
+    """[…, N] -> […] each: order statistics, so that no sum's rounding depends on how it is split."""
+    in_order = ordered(values)
+    return [in_order[..., round(share * (values.shape[-1] - 1))] for share in shares]
