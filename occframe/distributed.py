@@ -71,9 +71,10 @@ def joined() -> Iterator[Ranks]:
     _control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     try:
         yield which
+        # Not after an error: NCCL waits here for processes that wait for this one, and nobody is ever told.
+        dist.destroy_process_group()
     finally:
         _control = None
-        dist.destroy_process_group()
 
 
 #: The group of patient messages; like torch's own groups it belongs to the process.
@@ -125,8 +126,8 @@ def mean_gradients(parameters: Iterable[nn.Parameter]) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     means = mean(torch.cat([gradient.flatten() for gradient in gradients]))
     parts = torch.split(means, [gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view(gradient.shape))
+    shaped = [part.view(gradient.shape) for gradient, part in zip(gradients, parts, strict=True)]
+    torch._foreach_copy_(gradients, shaped)
 
 
 def agree(module: nn.Module) -> None:
@@ -134,4 +135,6 @@ def agree(module: nn.Module) -> None:
     import torch.distributed as dist
 
     for value in module.state_dict().values():
-        dist.broadcast(value, src=0)
+        held = value.contiguous()  # a view with gaps would be sent with what lies in them, or refused
+        dist.broadcast(held, src=0)
+        value.copy_(held)

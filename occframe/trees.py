@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 def tensors_in(tree: Any) -> list[Tensor]:
     """Every tensor of it, in a fixed order."""
     found: list[Tensor] = []
-    mapped(tree, found.append)
+
+    def noted(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    mapped(tree, noted)
     return found
 
 
 def mapped(tree: Any, change: Callable[[Tensor], Any]) -> Any:
-    """The same structure with ``change(tensor)`` in each tensor's place; what is no tensor stays."""
+    """The same structure with ``change(tensor)`` in each tensor's place; what is no tensor stays. Dataclasses are made
+    anew, by their fields: all of these must be arguments of theirs."""
     import torch
 
     if isinstance(tree, torch.Tensor):

@@ -102,10 +102,10 @@ class FaceLoader:
             occlusion_probability=occlusion_probability,
             keep_clean=keep_clean,
         )
-        if share[1] > 1 and (batch_size % share[1] or batch_size == share[1]):
+        if batch_size % share[1]:
             raise OccframeError(
                 f"batches of {batch_size} images cannot be dealt out to {share[1]} processes",
-                remedy=f"make batch_size a multiple of {share[1]}, two images or more for each",
+                remedy=f"make batch_size a multiple of {share[1]}",
             )
         self._labels = None if classes is None else _labels(dataset.subjects, classes)
         if self.batches_per_epoch == 0:

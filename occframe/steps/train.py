@@ -102,15 +102,13 @@ class TrainStep:
         from occframe.data import Quarantine
         from occframe.models import save_model
         from occframe.random import derive_seed
-        from occframe.training.run import carry_out, seeded
+        from occframe.training.run import carry_out, images_a_step, seeded
 
         config: TrainConfig = context.config
         together = ranks()
         faces = context.dataset(config.data)
         classes = _classes(faces, config.data)
-        batch_size = min(config.batch_size, len(faces.ids))
-        if batch_size < config.batch_size:
-            context.note(f"`{config.data}` has {batch_size} images, less than batch_size: every step sees them all")
+        batch_size = images_a_step(context, config.batch_size, len(faces.ids), together)
         quarantine = Quarantine()
         with seeded(context, "train"):
             training = _assemble(context, faces, classes, batch_size, quarantine, together)

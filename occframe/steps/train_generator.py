@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -159,7 +160,7 @@ def _assemble(
     from occframe.model_files import read_state
     from occframe.models import load_model
     from occframe.precision import resolve_precision
-    from occframe.training.adversarial import AdversarialStep, Adversaries
+    from occframe.training.adversarial import AdversarialStep, Adversaries, stop_on_collapse
     from occframe.training.adversarial_watch import Watch
     from occframe.training.compiling import compile_in_place
     from occframe.training.frozen_features import FrozenFeatures
@@ -213,7 +214,8 @@ def _assemble(
         schedule=config.schedule,
         log_every=config.log_every,
         checkpoint_minutes=config.checkpoint_minutes,
-        watch=watch if together.is_main else lambda figures: None,
+        # The figures are alike in all processes: all of them stop at a collapse.
+        watch=watch if together.is_main else partial(stop_on_collapse, total_steps=config.iterations),
         together=together,
     )
     return training, networks
@@ -230,6 +232,7 @@ def _data(
     """What is learnt from, and the same few faces for every sample picture, on the device."""
     from occframe.data import FaceLoader, Subset
     from occframe.training.adversarial_batches import BesideWearers, PairedBatches, UnpairedBatches, people_features
+    from occframe.training.run import images_a_step
 
     config: TrainGeneratorConfig = context.config
     changed = {"camera": config.camera_probability, "grey": config.grey_probability}
@@ -259,9 +262,8 @@ def _data(
 
     given = context.dataset(config.data)
     real = None if config.clean is None else context.dataset(config.clean)
-    batch_size = min([config.batch_size, len(given.ids), *([] if real is None else [len(real.ids)])])
-    if batch_size < config.batch_size:
-        context.note(f"there are only {batch_size} images, less than batch_size: every step sees them all")
+    fewest = min([len(given.ids), *([] if real is None else [len(real.ids)])])
+    batch_size = images_a_step(context, config.batch_size, fewest, together)
     samples = None
     if config.samples and together.is_main:
         count = min(config.samples, len(given.ids))

@@ -33,6 +33,24 @@ def seeded(context: StepContext, purpose: str) -> Iterator[None]:
         yield
 
 
+def images_a_step(context: StepContext, wanted: int, faces: int, together: Ranks = ALONE) -> int:
+    """How many faces a batch holds where the data set may be smaller; said where it is.
+
+    Raises OccframeError where some process would get one face only, of which nothing is learnt.
+    """
+    count = together.count
+    if faces < wanted:
+        wanted = faces - faces % count
+        seen = "them all" if wanted == faces else f"{wanted} of them"
+        context.note(f"there are {faces} images, less than batch_size: every step sees {seen}")
+    if count > 1 and wanted < 2 * count:
+        raise OccframeError(
+            f"batches of {wanted} images leave less than two to each of {count} processes",
+            remedy="raise batch_size, or train in fewer processes",
+        )
+    return wanted
+
+
 def training_of(
     context: StepContext,
     batches: Batches,

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config as symbolic_shapes
 
 from occframe_occlusions.devices import recording
 
@@ -30,7 +31,10 @@ class Fused:
         key = (images.device, images.dtype, images.shape[1:], images.stride()[1:])
         if key not in self._made:
             self._made[key] = self._recorded(images, params)
-        return self._made[key](images, params)
+        # Parameters may lie side by side in one piece of memory, where each begins depends on how many faces there are;
+        # numbers that were equal once are not to be taken for the same.
+        with symbolic_shapes.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+            return self._made[key](images, params)
 
     def _recorded(self, images: Tensor, params: dict[str, Tensor]) -> Callable[..., Any]:
         any_number = {0: torch.export.Dim("faces", min=2)}

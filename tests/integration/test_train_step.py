@@ -309,7 +309,7 @@ def test_looking_for_extras_leaves_no_trace(tmp_path) -> None:
 
 def test_a_data_set_smaller_than_a_batch_is_the_batch(tmp_path) -> None:
     made, outcome = train(tmp_path, batch_size=500, epochs=3)
-    assert made.notes == ["`faces` has 32 images, less than batch_size: every step sees them all"]
+    assert made.notes == ["there are 32 images, less than batch_size: every step sees them all"]
     assert outcome.metrics["steps"] == 3
     assert outcome.metrics["images"] == 96
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from occframe.component import OcclusionBlock
+from occframe.data.transfer import packed, unpacked
 from occframe.standalone import parse_block, standalone_context
 from occframe.types import FaceBatch
 from occframe_datasets.synthetic import SyntheticFaces
@@ -90,6 +91,23 @@ def test_a_gpus_kernels_paint_what_a_cpu_paints(use):
         expected, found = plain.apply(batch.images, params), compiled.apply(batch.images.cuda(), params)
         assert (expected.images.int() - found.images.cpu().int()).abs().max() <= 1
         torch.testing.assert_close(found.mask.cpu(), expected.mask, atol=1e-4, rtol=0)
+
+
+def test_parameters_from_one_piece_of_memory_are_recorded_once(monkeypatch):
+    graphs = []
+
+    def noted(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(fused.torch, "compile", functools.partial(torch.compile, backend=noted))
+    made = generator("eye-bar")
+    made.compile()
+    for count in (9, 6, 17, 3):
+        batch = faces(count)
+        parcel = packed(made.sample(batch, torch.arange(count)), pin=False)
+        made.apply(batch.images, unpacked(parcel, torch.device("cpu")))
+    assert len(graphs) == 1
 
 
 def test_a_size_is_recorded_once(monkeypatch):

@@ -38,6 +38,17 @@ def test_every_tensor_is_found_in_the_order_of_the_structure():
     assert tensors_in({"n": 3}) == []
 
 
+def test_looking_for_tensors_makes_nothing_of_others():
+    @dataclass
+    class Checked:
+        size: torch.Tensor
+
+        def __post_init__(self) -> None:
+            assert self.size.ndim == 1
+
+    assert [tensor.tolist() for tensor in tensors_in([Checked(torch.arange(2))])] == [[0, 1]]
+
+
 def test_the_structure_stays():
     made = mapped(tree(), lambda tensor: tensor.tolist())
     assert made == {
