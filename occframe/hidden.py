@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from occframe.constants import constant
 from occframe.face_frame import face_frame
 
 #: Ellipses in face coordinates (see ``face_frame``): centre u, v and half-axes. A region is the union of its ellipses.
@@ -25,18 +26,22 @@ def region_masks(landmarks: Tensor, height: int, width: int) -> dict[str, Tensor
     x = torch.arange(width, dtype=torch.float32, device=landmarks.device)[None, None, :]
     y = torch.arange(height, dtype=torch.float32, device=landmarks.device)[None, :, None]
     u, v = frame.to_face(x, y)
-    masks = {}
-    for name, ellipses in REGIONS.items():
-        inside = torch.zeros_like(u, dtype=torch.bool)
-        for centre_u, centre_v, half_u, half_v in ellipses:
-            across, down = (u - centre_u) / half_u, (v - centre_v) / half_v
-            inside |= across * across + down * down <= 1
-        masks[name] = inside
-    return masks
+    return {name: within(name, u, v) for name in REGIONS}
+
+
+def within(region: str, u: Tensor, v: Tensor) -> Tensor:
+    """Which places u, v of the face lie in one of ``REGIONS``: bool, of their shape."""
+    inside = torch.zeros_like(u, dtype=torch.bool)
+    for ellipse in REGIONS[region]:
+        # By tensors: CUDA divides by a plain number otherwise than a CPU.
+        centre_u, centre_v, half_u, half_v = constant(ellipse, u.device).unbind()
+        across, down = (u - centre_u) / half_u, (v - centre_v) / half_v
+        inside |= across * across + down * down <= 1
+    return inside
 
 
 def hidden_fractions(mask: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
-    """The share of each region that is hidden.
+    """The share of each region that is hidden, shadows and what glass reflects included, as they are in the mask.
 
     mask: [B, 1, H, W] float, alpha 0..1, as ``Occluded.mask``. landmarks: [B, 5, 2] pixels; rows that cannot be used
     stand for an aligned crop. Returns ``face``, ``eyes``, ``nose``, ``mouth``: [B] float32 in 0..1, the mean alpha over

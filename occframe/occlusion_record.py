@@ -72,14 +72,16 @@ def recipe_hash(recipe: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def source_digest(faces: Iterable[tuple[str, str, bytes]]) -> str:
-    """Of (id, identity, picture's bytes) in the order of their ids: another order of rows is the same source."""
+def source_digest(faces: Iterable[tuple[str, str, bytes, bytes]]) -> str:
+    """Of (id, identity, picture's bytes, those of its landmarks): another order of rows is the same source."""
     lines = (
         hashlib.blake2b(
-            b"".join(len(part).to_bytes(8, "little") + part for part in (id.encode(), identity.encode(), picture)),
+            b"".join(
+                len(part).to_bytes(8, "little") + part for part in (id.encode(), identity.encode(), picture, landmarks)
+            ),
             digest_size=16,
         ).digest()
-        for id, identity, picture in faces
+        for id, identity, picture, landmarks in faces
     )
     # Sums to the same in any order, with no list of millions to sort.
     total = sum(int.from_bytes(line, "little") for line in lines) % (1 << 128)

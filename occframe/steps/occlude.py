@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from occframe.step import Progress
     from occframe.types import Dataset, FaceBatch, Occluded
 
-_REGIONS = ("face", "eyes", "nose", "mouth")
+#: Of a face, known where it is, and last the whole picture.
+_REGIONS = ("face", "eyes", "nose", "mouth", "picture")
 
 
 class OccludeConfig(StepConfig):
@@ -59,7 +59,7 @@ class OccludeStep:
         work.run()
         quarantine.tell(context.note, context.url)
         recipe = {
-            "format": 1,
+            "format": 2,
             "source": work.source(),
             "occlusion": described(generator, config.occlusion),
             "provider": config.occlusion.owner,
@@ -71,12 +71,15 @@ class OccludeStep:
         digest = recipe_hash(recipe)
         write_json(join(context.url, "recipe.json"), {"hash": digest} | recipe)
         hidden = work.hidden()
+        region = "face" if "face" in hidden else "picture"
+        if untouched := work.untouched():
+            context.note(f"{untouched:,} of {work.count:,} faces show nothing of it: their hidden_picture is 0")
         return StepOutcome(
             outputs={"": {"recipe": recipe, "recipe_hash": digest, "count": work.count}},
             metrics={"occluded": float(work.count), **{f"hidden_{name}": value for name, value in hidden.items()}},
             headlines=[
                 f"{context.name}: {work.count:,} faces occluded by {config.occlusion.use}, "
-                f"{hidden.get('face', 0):.0%} of the face hidden on average, recipe {digest}"
+                f"{hidden.get(region, 0):.0%} of the {region} hidden on average, recipe {digest}"
             ],
         )
 
@@ -98,6 +101,9 @@ class _Occluding:
     def run(self) -> None:
         from occframe.storage import join
 
+        if replaced := sorted(self.faces.attributes.keys() & self._own_columns.keys()):
+            names = f"`{self.context.config.data}` has columns of the names that this step writes"
+            self.context.note(f"{names}; these replace them: {', '.join(replaced)}")
         folder = join(self.context.url, "faces.parquet")
         total = len(self.faces.ids)
         with self.context.progress("occluding", total, "face") as progress:
@@ -138,12 +144,11 @@ class _Occluding:
         seeds = torch.from_numpy(mix(derive_seed("occlude", config.seed), 0, id_seeds(ids)))
         params = self.generator.sample(batch, seeds)
         occluded: Occluded = self.generator.apply(batch.images, params)
-        fractions: Mapping[str, Tensor] = {}
-        if batch.landmarks is not None:
-            fractions = hidden_fractions(occluded.mask, batch.landmarks)
-        elif chosen.aligned:
-            placed = template_landmarks(config.height, config.width).expand(len(ids), 5, 2)
-            fractions = hidden_fractions(occluded.mask, placed)
+        template = template_landmarks(config.height, config.width).expand(len(ids), 5, 2)
+        points = torch.full_like(template, torch.nan) if batch.landmarks is None else batch.landmarks
+        found = points.isfinite().flatten(1).all(1)
+        fractions = hidden_fractions(occluded.mask, torch.where(found[:, None, None], points, template))
+        placed = found | chosen.aligned
         for at, row in enumerate(batch.index.tolist()):
             extra: dict[str, Any] = {
                 "mask": _png(occluded.mask[at, 0]),
@@ -155,11 +160,12 @@ class _Occluding:
             for name in self._parts:
                 alpha = occluded.parts.get(name)
                 extra[f"mask_{name}"] = None if alpha is None or not alpha[at].any() else _png(alpha[at, 0])
-            for region in _REGIONS:
-                share = float(fractions[region][at]) if fractions else float("nan")
-                extra[f"hidden_{region}"] = None if share != share else share
+            for region, shares in fractions.items():
+                share = float(shares[at])
+                extra[f"hidden_{region}"] = share if placed[at] and share == share else None
+            extra["hidden_picture"] = float(occluded.mask[at].mean())
             extra |= carried_values(self._carried, self._row_of[ids[at]])
-            landmarks = None if batch.landmarks is None else batch.landmarks[at].numpy()
+            landmarks = points[at].numpy() if found[at] else None
             writer.add(
                 chosen.ids[row], chosen.subjects[row], occluded.images[at].permute(1, 2, 0).numpy(), landmarks, **extra
             )
@@ -188,15 +194,16 @@ class _Occluding:
         return {name: row for row, name in enumerate(self.faces.ids)}
 
     def source(self) -> str:
-        """A digest of the pictures that went in, the same for the same pictures on every machine."""
+        """A digest of the faces that went in, the same for the same pictures and landmarks on every machine."""
         from occframe.occlusion_record import source_digest
 
         def pictures() -> Any:
-            ids, subjects = self.faces.ids, self.faces.subjects
+            ids, subjects, points = self.faces.ids, self.faces.subjects, self.faces.landmarks
             for start in range(0, len(ids), 256):
                 rows = range(start, min(start + 256, len(ids)))
                 for row, picture in zip(rows, self.faces.read(rows), strict=True):
-                    yield ids[row], subjects[row], picture if isinstance(picture, bytes) else picture.tobytes()
+                    seen = picture if isinstance(picture, bytes) else picture.tobytes()
+                    yield ids[row], subjects[row], seen, b"" if points is None else points[row].astype("<f4").tobytes()
 
         return source_digest(pictures())
 
@@ -210,6 +217,9 @@ class _Occluding:
     @property
     def count(self) -> int:
         return len(self._written.ids)
+
+    def untouched(self) -> int:
+        return int((self._written.attributes["hidden_picture"] == 0).sum())
 
     def hidden(self) -> dict[str, float]:
         """Mean share of each region that is hidden, where it is known."""

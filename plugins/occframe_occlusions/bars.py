@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from occframe.component import BuildContext
-from occframe.face_frame import MOUTH
+from occframe.face_frame import MOUTH, FaceFrame
+from occframe.hidden import within
 from occframe_occlusions.canvas import Canvas
+from occframe_occlusions.devices import ordered
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fills import NOISE, choose_fill
 from occframe_occlusions.painted import Painted, Params
@@ -18,8 +20,7 @@ from occframe_occlusions.suite_configs import BarConfig, HalfFaceConfig
 
 _FAR = 12.0  # face units: beyond any crop
 _SIDES = ("left", "right", "upper", "lower")
-# The face as ``hidden.REGIONS`` has it: u within 2.05 of 0, v from -1.9 to 4.
-_FACE = (-2.05, -1.9, 2.05, 4.0)
+_STEP = 2  # every other pixel each way tells where a share of the face ends
 
 
 class Bar(Painted):
@@ -28,11 +29,11 @@ class Bar(Painted):
     parts: ClassVar[tuple[str, ...]] = ()
     fades = False
 
-    def box(self, draws: Draws, severity: Tensor) -> Tensor:
+    def box(self, draws: Draws, params: Params, images: Tensor) -> Tensor:
         raise NotImplementedError
 
     def choose(self, draws: Draws, params: Params, images: Tensor) -> Params:
-        box = self.box(draws, params["severity"])
+        box = self.box(draws, params, images)
         fill = choose_fill(draws, self.config.fills, images)
         return {"box": box, "fill": fill["fill"], "colour_bar": fill["colour"]}
 
@@ -55,7 +56,8 @@ class Bar(Painted):
 class EyeBar(Bar):
     name = "eye-bar"
 
-    def box(self, draws: Draws, severity: Tensor) -> Tensor:
+    def box(self, draws: Draws, params: Params, images: Tensor) -> Tensor:
+        severity = params["severity"]
         wide = 1.2 + 1.4 * severity + draws.signed(0.15)
         tall = severity * draws.between(0.95, 1.25)
         middle = draws.signed(0.08)
@@ -65,7 +67,8 @@ class EyeBar(Bar):
 class MouthBar(Bar):
     name = "mouth-bar"
 
-    def box(self, draws: Draws, severity: Tensor) -> Tensor:
+    def box(self, draws: Draws, params: Params, images: Tensor) -> Tensor:
+        severity = params["severity"]
         wide = 0.8 + 1.4 * severity + draws.signed(0.15)
         tall = severity * draws.between(0.95, 1.25)
         middle = MOUTH + draws.signed(0.08)
@@ -74,21 +77,33 @@ class MouthBar(Bar):
 
 class HalfFace(Bar):
     name = "half-face"
+    version = 2
     everywhere = True
     config: HalfFaceConfig
 
-    def box(self, draws: Draws, severity: Tensor) -> Tensor:
+    def box(self, draws: Draws, params: Params, images: Tensor) -> Tensor:
         side = draws.named(self.config.sides, _SIDES)
-        u0, v0, u1, v1 = _FACE
-        cut_u, cut_v = severity * (u1 - u0), severity * (v1 - v0)
-        whole = torch.full_like(severity, _FAR)
+        rows = torch.arange(len(side), device=side.device)
+        height, width = images.shape[2:]
+        x, y = (torch.arange(0, size, _STEP, dtype=torch.float32, device=side.device) for size in (width, height))
+        u, v = FaceFrame.unpack(params["frame"]).to_face(x[None, None, :], y[None, :, None])
+        # How far into the face from the hidden side; sorted, what a share of it lies before is known.
+        depth = torch.stack([u, -u, v, -v])[side, rows]
+        face = within("face", u, v)
+        depths = ordered(depth.masked_fill(~face, torch.inf).flatten(1))
+        count = face.flatten(1).sum(1)
+        last = (count - 1).clamp(min=0)
+        place = (params["severity"] * count).round().long()
+        before, after = (depths[rows, at.clamp(min=0).minimum(last)] for at in (place - 1, place))
+        whole = torch.full_like(before, _FAR)
+        cut = torch.where(params["severity"] < 1, (before + after) * 0.5, whole).where(count > 0, -whole)
         choices = (
-            torch.stack([-whole, -whole, u0 + cut_u, whole], dim=1),
-            torch.stack([u1 - cut_u, -whole, whole, whole], dim=1),
-            torch.stack([-whole, -whole, whole, v0 + cut_v], dim=1),
-            torch.stack([-whole, v1 - cut_v, whole, whole], dim=1),
+            torch.stack([-whole, -whole, cut, whole], dim=1),
+            torch.stack([-cut, -whole, whole, whole], dim=1),
+            torch.stack([-whole, -whole, whole, cut], dim=1),
+            torch.stack([-whole, -cut, whole, whole], dim=1),
         )
-        return torch.stack(choices)[side, torch.arange(side.shape[0], device=side.device)]
+        return torch.stack(choices)[side, rows]
 
 
 def eye_bar(config: BarConfig, context: BuildContext) -> EyeBar:

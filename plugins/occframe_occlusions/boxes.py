@@ -15,7 +15,7 @@ from occframe.types import FaceBatch, Occluded
 from occframe_occlusions.devices import divided
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fills import NOISE, SIDE, choose_fill, noise
-from occframe_occlusions.painted import Params, check_images
+from occframe_occlusions.painted import Params, check_batch, check_images
 from occframe_occlusions.suite_configs import BlockGridConfig, ErasingConfig
 
 
@@ -33,7 +33,7 @@ class Boxes:
         raise NotImplementedError
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> Params:
-        check_images(batch.images)
+        check_batch(batch.images, seeds)
         seeds = seeds.to(batch.images.device)
         draws = Draws(seeds, derive_seed(self.name) % 2**31)
         severity = draws.between(*self.config.severity_range)
@@ -114,15 +114,17 @@ class BlockGrid(Boxes):
     """Whole blocks of a K x K grid, its lines where FROM's patterns have theirs: parts of the side, rounded down."""
 
     name = "block-grid"
+    version = 2
     config: BlockGridConfig
 
     def place(self, draws: Draws, seeds: Tensor, severity: Tensor, height: int, width: int) -> Tensor:
         side = self.config.blocks
         blocks = torch.arange(side + 1, device=seeds.device)
         rows, columns = blocks * height // side, blocks * width // side
-        wanted = (severity * (side * side)).round()
+        exact = severity * (side * side)
         if self.config.pattern == "scattered":
             order = uniform(seeds, derive_seed(self.name, "order") % 2**31, side * side).argsort(dim=1, stable=True)
+            wanted = exact.round().clamp(min=1) * (severity > 0)
             shown = (order.argsort(dim=1) < wanted[:, None]).view(-1, side, side)
             boxes = torch.stack(
                 [
@@ -134,14 +136,16 @@ class BlockGrid(Boxes):
                 dim=2,
             )
             return (boxes[None] * shown[..., None]).flatten(1, 2)
-        least = divided(wanted, side).ceil().clamp(1, side)
-        most = wanted.clamp(1, side)
-        tall = (least + draws.unit() * (most - least + 1)).floor().clamp(1, side)
-        wide = (wanted / tall).round().clamp(max=side)
+        # Of all rectangles the nearest in size; of those, one.
+        sizes = torch.arange(1, side + 1, device=seeds.device)
+        away = ((sizes[:, None] * sizes).flatten() - exact[:, None]).abs()
+        drawn = uniform(seeds, derive_seed(self.name, "shape") % 2**31, side * side)
+        chosen = torch.where(away == away.amin(1, keepdim=True), drawn, 2).argmin(1)
+        tall, wide = chosen // side + 1, chosen % side + 1
         top = (draws.unit() * (side - tall + 1)).floor().long()
         left = (draws.unit() * (side - wide + 1)).floor().long()
-        bottom, right = top + tall.long(), left + wide.long()
-        return torch.stack([rows[top], columns[left], rows[bottom], columns[right]], dim=1)[:, None]
+        boxes = torch.stack([rows[top], columns[left], rows[top + tall], columns[left + wide]], dim=1)
+        return (boxes * (severity > 0)[:, None])[:, None]
 
 
 def erasing(config: ErasingConfig, context: BuildContext) -> Erasing:

@@ -124,7 +124,7 @@ class Canvas:
         no window's border is seen. The layers drawn so far are not in it."""
         height, width = self.images.shape[2:]
         grid = torch.stack(
-            [(self.x + shift_x) * (2 / (width - 1)) - 1, (self.y + shift_y) * (2 / (height - 1)) - 1], dim=3
+            [(self.x + shift_x) * (2 / max(width - 1, 1)) - 1, (self.y + shift_y) * (2 / max(height - 1, 1)) - 1], dim=3
         )
         seen = F.grid_sample(linear(self.images), grid, mode="bilinear", padding_mode="border", align_corners=True)
         return seen
@@ -180,7 +180,8 @@ class Canvas:
 
     def finished(self) -> Tensor:
         """Pixel values 0..1, [b, 3, h, w]: grain is added where the photograph's own is covered."""
-        values = self.light.clamp(0, 1).sqrt()
+        # Not from 0 on, where the root has no gradient; what this adds is a thousandth of a step of 8 bits.
+        values = self.light.clamp(1e-12, 1).sqrt()
         if self.softens:
             values = self._bled(self._softened(values))
         if self.grain:

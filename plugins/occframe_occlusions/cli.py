@@ -45,7 +45,7 @@ def list_generators(as_json: bool) -> None:
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
-    help="A folder of aligned face crops, or a Parquet file of faces; drawn faces if absent.",
+    help="A folder of aligned face crops, or a Parquet file or folder of faces; drawn faces if absent.",
 )
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1, 200), help="Faces on the sheet.")
 @click.option("--size", default=112, show_default=True, type=click.IntRange(32, 512), help="Pixels a side of a face.")
@@ -98,7 +98,7 @@ def _written(use: str, severity: float | None, options: tuple[str, ...]) -> dict
 def _faces(images: Path | None, count: int, size: int, context: BuildContext) -> FaceBatch:
     from occframe.data import FaceLoader
 
-    if images is not None and images.is_dir():
+    if images is not None and images.is_dir() and next(images.glob("*.parquet"), None) is None:
         return _folder(images, count, size)
     written = {"use": "synthetic", "size": size, "identities": count, "images": 1}
     if images is not None:

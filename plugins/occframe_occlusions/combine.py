@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from occframe.random import derive_seed
 from occframe.types import FaceBatch, Occluded, OcclusionGenerator
 from occframe_occlusions.configs import Severity
 from occframe_occlusions.draws import Draws
+from occframe_occlusions.painted import check_batch
 from occframe_occlusions.suite_configs import ChoiceConfig, ChoiceItem, ComposeConfig, ComposeItem
 from occframe_occlusions.trees import spread, take
 
@@ -57,22 +57,17 @@ class _Combined:
                 part.compile()
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> dict[str, Any]:
+        check_batch(batch.images, seeds)
         count = len(batch.images)
         draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)
         picked = self.pick(draws)
         parts = []
         for generator, rows in zip(self._parts, _rows(picked, picked.device), strict=True):
             own = draws.seeds()
-            some = replace(
-                batch,
-                images=batch.images[rows],
-                index=batch.index[rows.to(batch.index.device)],
-                identities=None if batch.identities is None else batch.identities[rows.to(batch.identities.device)],
-                landmarks=None if batch.landmarks is None else batch.landmarks[rows.to(batch.landmarks.device)],
-                mask=None,
-                clean=None,
-            )
-            parts.append(spread(generator.sample(some, own[rows]), rows, count) if len(rows) else None)
+            # Of a part that no image gets too, so that parameters have one structure whatever the batch.
+            shown = rows if len(rows) or not count else torch.zeros(1, dtype=torch.int64, device=rows.device)
+            drawn = generator.sample(_some(batch, shown), own[shown])
+            parts.append(spread(take(drawn, torch.arange(len(rows), device=rows.device)), rows, count))
         return {"picked": picked, "parts": parts}
 
     def apply(self, images: Tensor, params: dict[str, Any]) -> Occluded:
@@ -119,6 +114,15 @@ class Compose(_Combined):
 
     def pick(self, draws: Draws) -> Tensor:
         return torch.stack([draws.unit() < probability for probability in self._probabilities], dim=1)
+
+
+def _some(batch: FaceBatch, rows: Tensor) -> FaceBatch:
+    def of(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows.to(values.device)]
+
+    identities, landmarks = of(batch.identities), of(batch.landmarks)
+    index = batch.index[rows.to(batch.index.device)]
+    return FaceBatch(batch.images[rows], index, identities=identities, landmarks=landmarks)
 
 
 def _rows(picked: Tensor, device: torch.device) -> Sequence[Tensor]:

@@ -35,7 +35,7 @@ def mean_colour(images: Tensor) -> Tensor:
     if some.dtype != torch.uint8:
         some = (some.float().nan_to_num(0, 1, 0).clamp(0, 1) * 255).round().to(torch.uint8)
     total = some.flatten(2).sum(2, dtype=torch.int64)
-    return (total // some[0, 0].numel()).float()
+    return (total // (some.shape[2] * some.shape[3])).float()
 
 
 @lru_cache(maxsize=8)

@@ -66,7 +66,7 @@ class Painted:
         raise NotImplementedError
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> Params:
-        check_images(batch.images)
+        check_batch(batch.images, seeds)
         height, width = batch.images.shape[2:]
         # Batches are of aligned faces: without landmarks of their own they have the template's.
         landmarks = template_landmarks(height, width).expand(len(batch.images), 5, 2)
@@ -156,6 +156,12 @@ class Painted:
         size = constant((height, width), low.device)
         low, high = low.clamp(min=0).minimum(size), high.clamp(min=0).minimum(size)
         return torch.cat([low, high], dim=1).long() * shown[:, None]
+
+
+def check_batch(images: Tensor, seeds: Tensor) -> None:
+    check_images(images)
+    if seeds.shape != images.shape[:1] or seeds.dtype != torch.int64:
+        raise OccframeError(f"[{len(images)}] int64 seeds expected, got {list(seeds.shape)} {seeds.dtype}")
 
 
 def check_images(images: Tensor) -> None:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occframe import BuildContext, FaceBatch, Occluded
+from occframe import BuildContext, FaceBatch, OccframeError, Occluded
 from occframe.data import load_faces
 from occframe.occlusion_record import source_digest
 from occframe.random import id_seeds, uniform
 from occframe.types import Dataset
 from occframe_occlusions.configs import RectanglesConfig
+from occframe_occlusions.painted import check_batch, check_images
 from occframe_occlusions.patterns import textures
 
 _TEXTURES = 48
@@ -69,12 +70,13 @@ class Rectangles:
         if (faces := self._faces) is not None:
             kept = [faces.ids[row] for row in self._chosen]
             encoded = (item if isinstance(item, bytes) else item.tobytes() for item in faces.read(self._chosen))
-            options["patches"] = source_digest((name, "", item) for name, item in zip(kept, encoded, strict=True))
+            options["patches"] = source_digest((name, "", item, b"") for name, item in zip(kept, encoded, strict=True))
         return options
 
     def sample(self, batch: FaceBatch, seeds: Tensor) -> RectangleParams:
         """seeds: Tensor [B] int64. Drawn on the CPU in float64 by operations that IEEE 754 rounds exactly, and rounded
         to whole pixels, so that every device and machine gets the same; that is also where NumPy is quickest."""
+        check_batch(batch.images, seeds)
         options = self.options
         height, width = batch.images.shape[2:]
         limits = np.array([height, width])
@@ -118,6 +120,9 @@ class Rectangles:
         return RectangleParams(*map(torch.from_numpy, (corner, size, picture, cut, colour)))
 
     def apply(self, images: Tensor, params: RectangleParams) -> Occluded:
+        check_images(images)
+        if len(params.corner) != len(images):
+            raise OccframeError(f"parameters of {len(params.corner)} images for {len(images)} images")
         if images.device.type == "cpu" and images.dtype == torch.uint8:
             copied = images.permute(0, 2, 3, 1).numpy().copy(order="K").transpose(0, 3, 1, 2)  # laid out as it was
             return self.apply_(torch.from_numpy(copied), params)

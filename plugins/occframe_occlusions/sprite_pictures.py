@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from occframe.data.headers import BadImage, read_header
-from occframe.errors import OccframeError
+from occframe.errors import OccframeError, first_line
 from occframe.storage import filesystem
 from occframe_occlusions.devices import may_look
 from occframe_occlusions.suite_configs import PicturesConfig
@@ -31,18 +32,21 @@ class SpritePictures:
 
     def __init__(self, config: PicturesConfig, *, square: bool = False) -> None:
         digest = hashlib.blake2b(digest_size=8)
-        pictures = [_fitted(picture) for picture in _load(config, digest, square)]
+        shapes, bounds = [], []
+        tables: dict[int, list[Tensor]] = {side: [] for side in _SIDES}
+        for picture in _load(config, digest, square):
+            table, shape = _fitted(picture)
+            shapes.append(shape)
+            bounds.append(_bounds(table[..., 3] > 0))
+            # Light times opacity, so that what is transparent has no colour to bleed. Bytes at once: there may be many.
+            whole = torch.from_numpy(table).permute(2, 0, 1)[None]
+            for side in _SIDES:
+                tables[side].append((whole * 255).round().to(torch.uint8))
+                whole = F.avg_pool2d(whole, 2)
         self.digest = digest.hexdigest()
-        self.count = len(pictures)
-        shapes = torch.tensor([shape for _, shape in pictures])
-        whole = torch.from_numpy(np.stack([table for table, _ in pictures])).permute(0, 3, 1, 2)
-        bounds = torch.stack([_bounds(table[..., 3] > 0) for table, _ in pictures])
-        # Light times opacity, so that what is transparent has no colour to bleed.
-        tables = {}
-        for side in _SIDES:
-            tables[side] = (whole * 255).round().to(torch.uint8)
-            whole = F.avg_pool2d(whole, 2)
-        self._tables = {torch.device("cpu"): (shapes, bounds, tables)}
+        self.count = len(shapes)
+        joined = {side: torch.cat(several) for side, several in tables.items()}
+        self._tables = {torch.device("cpu"): (torch.tensor(shapes), torch.stack(bounds), joined)}
 
     def shapes(self, device: torch.device) -> Tensor:
         """[N, 2]: width and height of each; the longer is 1."""
@@ -90,6 +94,10 @@ def _load(config: PicturesConfig, digest: hashlib.blake2b, square: bool) -> Iter
             picture = _decoded(encoded)
         except BadImage as error:
             raise OccframeError(f"sprite {name}: {error}", remedy="repair or remove the file") from None
+        if not picture[..., 3].any():
+            raise OccframeError(
+                f"sprite {name} is transparent all over", remedy="repair or remove it: it hides nothing"
+            )
         if square and picture.shape[0] != picture.shape[1]:
             raise OccframeError(
                 f"sprite {name} is {picture.shape[1]} x {picture.shape[0]} pixels, not square",
@@ -103,32 +111,52 @@ def _load(config: PicturesConfig, digest: hashlib.blake2b, square: bool) -> Iter
 
 def _encoded(config: PicturesConfig) -> Iterator[tuple[str, bytes]]:
     fs, path = filesystem(config.url)
-    if not fs.exists(path):
+    try:
+        present = fs.exists(path)
+    except Exception as error:  # of any store's own library
+        raise OccframeError(
+            f"cannot look at {config.url}: {first_line(error)}", remedy="check the URL, and what allows you to read it"
+        ) from error
+    if not present:
         raise OccframeError(f"there is nothing at {config.url}", remedy="check the `url` of the sprites")
-    if fs.isdir(path):
-        for name in sorted(fs.find(path)):
-            if name.lower().endswith(_SUFFIXES):
-                yield name, fs.cat_file(name)
+    files = sorted(fs.find(path)) if fs.isdir(path) else [path]
+    pictures = [name for name in files if name.lower().endswith(_SUFFIXES)]
+    if pictures:
+        yield from ((name, fs.cat_file(name)) for name in pictures)
         return
+    for name in files:
+        if files == [path] or name.endswith(".parquet"):
+            yield from _rows(fs, name, config)
+
+
+def _rows(fs: Any, name: str, config: PicturesConfig) -> Iterator[tuple[str, bytes]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with fs.open(path, "rb") as file:
+    with fs.open(name, "rb") as file:
         try:
             table = pq.ParquetFile(file)
             if config.image not in table.schema_arrow.names:
                 raise OccframeError(
-                    f"{config.url} has no column `{config.image}`",
+                    f"{name} has no column `{config.image}`",
                     remedy=f"name one of {', '.join(table.schema_arrow.names)} with `image`",
                 )
             row = 0
             for batch in table.iter_batches(256, columns=[config.image]):
                 for value in batch.column(0).to_pylist():
                     data = value.get("bytes") if isinstance(value, dict) else value
-                    yield f"{config.url} row {row}", data if isinstance(data, bytes) else b""
+                    if not isinstance(data, bytes):
+                        raise OccframeError(
+                            f"{name} row {row}: `{config.image}` holds {type(data).__name__}, not a picture's bytes",
+                            remedy="store encoded pictures (PNG, WebP, TIFF), or name another column with `image`",
+                        )
+                    yield f"{name} row {row}", data
                     row += 1
         except pa.ArrowInvalid as error:
-            raise OccframeError(f"{config.url} is not a Parquet file: {error}", remedy="name a folder or one") from None
+            raise OccframeError(
+                f"{name} is neither a picture ({', '.join(_SUFFIXES)}) nor a Parquet file: {error}",
+                remedy="name one of these, or a folder of them",
+            ) from None
 
 
 def _decoded(encoded: bytes) -> np.ndarray:

@@ -222,8 +222,11 @@ class BlobsConfig(OcclusionConfig):
 class PicturesConfig(OcclusionConfig):
     """The user's own occluders, with transparency."""
 
-    url: str = Field(description="a folder of RGBA pictures, or a Parquet file of them: a path or any fsspec URL")
-    image: str = Field("image", description="column of encoded pictures, where it is a Parquet file")
+    url: str = Field(
+        min_length=1,
+        description="an RGBA picture, a folder of them, or a Parquet file or folder of such: a path or any fsspec URL",
+    )
+    image: str = Field("image", description="column of encoded pictures, where it is Parquet")
     match_light: bool = Field(True, description="give them the photograph's brightness and tint; FROM does not")
 
 
@@ -267,7 +270,7 @@ class FaceSpritesConfig(PicturesConfig):
 
 class ChoiceItem(Config):
     occlusion: OcclusionBlock = Field(description="an occlusion")
-    weight: float = Field(1.0, gt=0, description="how often it is taken, relative to the others")
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="how often it is taken, relative to the others")
 
 
 class ChoiceConfig(Config):

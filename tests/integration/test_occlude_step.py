@@ -122,9 +122,10 @@ def test_the_recipe_hash_is_a_fixed_function_of_the_recipe() -> None:
     """Golden values: a change here makes every stored recipe a stranger."""
     assert recipe_hash({"b": [1, 2.5], "a": {"é": None}}) == recipe_hash({"a": {"é": None}, "b": [1, 2.5]})
     assert recipe_hash({"a": 1}) == "1f8c00645b7df6ce"
-    one, two = ("1", "x", b"abc"), ("2", "y", b"")
-    assert source_digest([one, two]) == source_digest([two, one]) == "9f11653c42b3c8472bd67cfebb1ec24f"
-    assert source_digest([one]) != source_digest([("1", "xa", b"bc")])
+    one, two = ("1", "x", b"abc", b""), ("2", "y", b"", b"points")
+    assert source_digest([one, two]) == source_digest([two, one]) == "f9ba9d3e97e2caa2832e758b30429958"
+    assert source_digest([one]) != source_digest([("1", "xa", b"bc", b"")])
+    assert source_digest([one]) != source_digest([("1", "x", b"ab", b"c")])
 
 
 def test_plugin_generators_without_parts_or_version_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +143,62 @@ def test_a_choice_writes_the_parts_of_what_was_chosen(tmp_path: Path) -> None:
     rows = pq.read_table(tmp_path / "faces.parquet").to_pylist()
     worn = [(row["mask_scarf"] is not None, row["mask_hat"] is not None) for row in rows]
     assert set(worn) == {(True, False), (False, True)}
+
+
+def written(path: Path, points: Any, **options: Any) -> ParquetFaces:
+    """Three faces with these landmarks, each [5, 2] or None."""
+    with FaceParquetWriter(str(path)) as writer:
+        for at, (picture, place) in enumerate(zip(FACES.read([0, 1, 2]), points, strict=True)):
+            writer.add(str(at), str(at), picture, place)
+    return ParquetFaces(str(path), **options)
+
+
+def test_other_landmarks_are_another_recipe(tmp_path: Path) -> None:
+    hashes = set()
+    for name, shift in (("one", 0), ("two", 15), ("three", 0)):
+        faces = written(tmp_path / f"{name}.parquet", FACES.landmarks[:3] + shift, aligned=True)
+        hashes.add(run(tmp_path / name, data=faces)[0].outputs[""]["recipe_hash"])
+    assert len(hashes) == 2
+
+
+def test_what_is_hidden_of_faces_nobody_knows_the_place_of(tmp_path: Path) -> None:
+    points = [FACES.landmarks[0], None, FACES.landmarks[2] + 1000]
+    run(tmp_path / "one", data=written(tmp_path / "some.parquet", points, aligned=False))
+    first, second, third = pq.read_table(tmp_path / "one" / "faces.parquet").to_pylist()
+    assert first["hidden_eyes"] > 0.03
+    assert second["landmarks"] is second["hidden_face"] is second["hidden_eyes"] is None
+    assert second["hidden_picture"] > 0.01
+    assert third["hidden_picture"] == 0
+    assert third["landmarks"] is not None
+    nobody = written(tmp_path / "none.parquet", [None] * 3, aligned=False)
+    outcome, _ = run(tmp_path / "two", data=nobody, occlusion={"use": "medical-mask", "wearing": ["full"]})
+    share = outcome.metrics["hidden_picture"]
+    assert share > 0.2
+    assert f"{share:.0%} of the picture hidden on average" in outcome.headlines[0]
+    assert "hidden_face" not in outcome.metrics
+
+
+def test_what_shows_nothing_and_what_is_replaced_is_said(tmp_path: Path) -> None:
+    away = written(tmp_path / "away.parquet", [FACES.landmarks[0] + 1000, *FACES.landmarks[1:3]], aligned=True)
+    folder = tmp_path / "once"
+    notes = notes_of(folder, away)
+    assert notes == ["1 of 3 faces show nothing of it: their hidden_picture is 0"]
+    notes = notes_of(tmp_path / "twice", ParquetFaces(str(folder / "faces.parquet"), aligned=True))
+    assert notes[0].startswith("`faces` has columns of the names that this step writes; these replace them: ")
+    assert "hidden_face" in notes[0]
+    assert "seed" in notes[0]
+
+
+def notes_of(folder: Path, data: Any) -> list[str]:
+    options = {"data": "faces", "occlusion": GLASSES, "threads": 1}
+    context = FakeStepContext(folder, options, occlude.OccludeConfig, datasets={"faces": data})
+    occlude.build(context.config, None).run(context)
+    return context.notes
+
+
+def test_the_batch_size_changes_no_parameter(tmp_path: Path) -> None:
+    parts = [{"occlusion": name} for name in ("glasses", "rectangles", "scarf", "erasing")]
+    for size in (1, 7, 64):
+        run(tmp_path / str(size), occlusion={"use": "choice", "of": parts}, batch_size=size)
+    tables = [pq.read_table(tmp_path / str(size) / "faces.parquet").to_pylist() for size in (1, 7, 64)]
+    assert tables[0] == tables[1] == tables[2]

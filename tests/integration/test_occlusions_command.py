@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from occframe.data import FaceParquetWriter
 from occframe.errors import ConfigError, OccframeError
 from occframe_datasets.synthetic import SyntheticFaces
 from occframe_occlusions.cli import occlusions
@@ -43,6 +44,17 @@ def test_a_sheet_shows_before_after_and_mask(tmp_path: Path) -> None:
     assert np.array_equal(before[:, :112, ::-1], drawn.read([0])[0])
     assert (before != after).any()
     assert not ((before != after).any(axis=2) & (mask.max(axis=2) == 0)).any()
+
+
+def test_a_sheet_of_an_occluded_set(tmp_path: Path) -> None:
+    drawn = SyntheticFaces(3, 1, 112, 0)
+    (tmp_path / "faces.parquet").mkdir()
+    for part in range(3):
+        with FaceParquetWriter(str(tmp_path / "faces.parquet" / f"{part}.parquet")) as writer:
+            writer.add(drawn.ids[part], drawn.subjects[part], drawn.read([part])[0], drawn.landmarks[part])
+    out = tmp_path / "sheet.png"
+    assert "3 faces" in run("preview", "--use", "hat", "--images", str(tmp_path / "faces.parquet"), "-o", str(out))
+    assert np.array_equal(cv2.imread(str(out))[:112, :112, ::-1], drawn.read([0])[0])
 
 
 def test_options_are_checked(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,17 +12,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from occframe import FaceBatch, OcclusionBlock
-from occframe.errors import OccframeError
+from occframe.errors import ConfigError, OccframeError
 from occframe.face_frame import template_landmarks
+from occframe.hidden import hidden_fractions
+from occframe.occlusion_record import from_plain, to_plain
 from occframe.random import uniform
 from occframe.standalone import parse_block, standalone_context
 from occframe.trees import tensors_in
+from occframe_occlusions import suite_configs
 from occframe_occlusions.examples import face_sprite_folder
 
 CONTEXT = standalone_context()
@@ -191,11 +196,83 @@ def test_parameters_replay(name: str) -> None:
 @settings(max_examples=15, deadline=None)
 @given(asked=st.floats(0.03, 0.97), seed=SEEDS)
 def test_coverage_is_what_was_asked_for(name: str, asked: float, seed: int) -> None:
-    options = {"pattern": "scattered", "blocks": 8} if name == "block-grid" else {}
+    options = {"pattern": "scattered", "blocks": 14} if name == "block-grid" else {}
     generator = build(name, severity=asked, **options)
     batch = faces(4, seed % 1000, height=112, width=112)
     mask = generator.apply(batch.images, generator.sample(batch, seeds_of(4, seed))).mask
     assert (mask.mean(dim=(1, 2, 3)) - asked).abs().max() <= 0.02
+
+
+@settings(max_examples=25, deadline=None)
+@given(asked=st.floats(0.03, 0.97), seed=SEEDS)
+def test_half_a_face_is_the_share_of_it_that_was_asked_for(asked: float, seed: int) -> None:
+    generator = build("half-face", severity=asked)
+    batch = faces(4, seed % 1000, height=112, width=112)
+    assert batch.landmarks is not None
+    mask = generator.apply(batch.images, generator.sample(batch, seeds_of(4, seed))).mask
+    assert (hidden_fractions(mask, batch.landmarks)["face"] - asked).abs().max() <= 0.025
+
+
+@pytest.mark.parametrize("blocks", [2, 5, 9])
+@settings(max_examples=15, deadline=None)
+@given(asked=st.floats(0.001, 1), seed=SEEDS)
+def test_a_rectangle_of_blocks_is_the_nearest_there_is(blocks: int, asked: float, seed: int) -> None:
+    generator = build("block-grid", severity=asked, blocks=blocks)
+    batch = faces(4, 1, height=blocks * 8, width=blocks * 8)
+    mask = generator.apply(batch.images, generator.sample(batch, seeds_of(4, seed))).mask
+    sizes = torch.tensor([tall * wide for tall in range(1, blocks + 1) for wide in range(1, blocks + 1)]) / blocks**2
+    least = (sizes - asked).abs().min()
+    assert ((mask.mean(dim=(1, 2, 3)) - asked).abs() - least).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_have_one_structure_whatever_the_batch(name: str) -> None:
+    """Those of an image are the same alone and among others, also where parts of a choice get none of the batch."""
+    batch, generator = faces(6, 3), built(name)
+    assert batch.landmarks is not None
+    together = generator.sample(batch, seeds_of(6, 4))
+    for row in range(6):
+        alone = generator.sample(part_of(batch, [row]), seeds_of(6, 4)[row : row + 1])
+        for one, other in zip(tensors_in(alone), tensors_in(together), strict=True):
+            assert torch.equal(one[0], other[row])
+        text = json.loads(json.dumps(to_plain(together, row)))
+        assert tensors_in(from_plain([text], alone))[0].shape == tensors_in(alone)[0].shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_does_not_fit_together_is_told(name: str) -> None:
+    batch, generator = faces(4, 3), built(name)
+    params = generator.sample(batch, seeds_of(4, 0))
+    for images in (batch.images[:3], torch.cat([batch.images] * 2)):
+        with pytest.raises(OccframeError, match=f"parameters of 4 images for {len(images)} images"):
+            generator.apply(images, params)
+    for seeds in (seeds_of(3, 0), seeds_of(4, 0).int(), seeds_of(4, 0).float()):
+        with pytest.raises(OccframeError, match=r"\[4\] int64 seeds expected"):
+            generator.sample(batch, seeds)
+    for images in (batch.images[:, :1], batch.images.permute(0, 2, 3, 1), batch.images.int()):
+        with pytest.raises(OccframeError, match=r"\[B, 3, H, W\] images, uint8 or float, expected"):
+            generator.sample(replace(batch, images=images), seeds_of(4, 0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("count", "height", "width"), [(0, 64, 56), (2, 1, 1), (2, 1, 112), (2, 112, 1), (3, 2, 3)])
+def test_batches_of_nothing_and_pictures_of_a_pixel(name: str, count: int, height: int, width: int) -> None:
+    batch, generator = faces(max(count, 1), 3, height=height, width=width), built(name)
+    batch = part_of(batch, list(range(count)))
+    occluded = generator.apply(batch.images, generator.sample(batch, seeds_of(count, 5)))
+    assert occluded.images.shape == batch.images.shape
+    assert occluded.mask.shape == (count, 1, height, width)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("rectangles", "erasing", "block-grid")])
+def test_black_pixels_have_gradients_too(name: str) -> None:
+    batch, generator = faces(3, 3), built(name)
+    images = batch.images.float() / 255
+    images[:, :, 10:30, 10:30] = 0
+    images.requires_grad_()
+    generator.apply(images, generator.sample(batch, seeds_of(3, 6))).images.sum().backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -224,6 +301,22 @@ def test_missing_and_empty_sprites_are_errors(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     with pytest.raises(OccframeError, match=r"broken\.png"):
         build("sprites", url=str(tmp_path))
+    with pytest.raises(ConfigError, match="at least 1 character"):
+        build("sprites", url="")
+    cv2.imwrite(str(tmp_path / "broken.png"), np.zeros((9, 9, 4), np.uint8))
+    with pytest.raises(OccframeError, match=r"broken\.png is transparent all over"):
+        build("sprites", url=str(tmp_path))
+    with pytest.raises(OccframeError, match=r"suite_configs\.py is neither a picture .* nor a Parquet file"):
+        build("sprites", url=suite_configs.__file__)
+
+
+def test_a_store_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> bool:
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr(MemoryFileSystem, "exists", refuse)
+    with pytest.raises(OccframeError, match="cannot look at memory://x: no credentials"):
+        build("sprites", url="memory://x")
 
 
 def test_face_sprites_sit_where_they_were_drawn(tmp_path: Path) -> None:
@@ -256,10 +349,19 @@ def test_sprites_from_parquet(tmp_path: Path, sprites: Path) -> None:
 
     encoded = [path.read_bytes() for path in sorted(sprites.iterdir())]
     pq.write_table(pa.table({"image": encoded}), tmp_path / "sprites.parquet")
-    batch = faces(5, 1)
-    ours, theirs = build("sprites"), build("sprites", url=str(tmp_path / "sprites.parquet"))
+    (tmp_path / "parts").mkdir()
+    for at, one in enumerate(encoded):
+        pq.write_table(pa.table({"image": [one]}), tmp_path / "parts" / f"{at}.parquet")
+    batch, ours = faces(5, 1), build("sprites")
     params = ours.sample(batch, seeds_of(5, 4))
-    assert torch.equal(ours.apply(batch.images, params).images, theirs.apply(batch.images, params).images)
+    for name in ("sprites.parquet", "parts"):
+        theirs = build("sprites", url=str(tmp_path / name))
+        assert theirs.version == ours.version
+        assert torch.equal(ours.apply(batch.images, params).images, theirs.apply(batch.images, params).images)
+    assert build("sprites", url=str(sprites / "disc.png")).pictures.count == 1
+    pq.write_table(pa.table({"image": ["disc.png"]}), tmp_path / "names.parquet")
+    with pytest.raises(OccframeError, match=r"names\.parquet row 0: `image` holds str, not a picture's bytes"):
+        build("sprites", url=str(tmp_path / "names.parquet"))
 
 
 def test_a_sweep_sets_the_severity_of_what_is_chosen_from() -> None:
