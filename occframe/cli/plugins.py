@@ -9,6 +9,7 @@ from typing import Literal
 
 import click
 
+from occframe.cli.component_options import show
 from occframe.errors import OccframeError
 from occframe.plugins import KINDS, PluginRegistry
 
@@ -94,3 +95,6 @@ def check(distribution: str, tier: Literal["core", "all"], report: Path | None, 
         print_report(found)
     if not found.conforms:
         sys.exit(1)
+
+
+plugins.add_command(show)

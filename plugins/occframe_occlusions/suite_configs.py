@@ -14,7 +14,7 @@ from occframe_occlusions.configs import Fraction, Severity
 class OcclusionConfig(Config):
     severity: Severity = Field(
         (0.3, 0.8),
-        description="how much is hidden, 0..1: 0 changes nothing, 0.5 is usual; [low, high] is drawn for each image",
+        description="0..1: 0 changes nothing, 0.5 is usual, 1 is the most; [low, high] is drawn for each image",
     )
 
     @property

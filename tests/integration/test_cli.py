@@ -9,6 +9,10 @@ import sys
 import textwrap
 
 import pytest
+from click.testing import CliRunner
+
+from occframe.cli.component_options import show
+from occframe.plugins import PluginRegistry
 
 
 def occframe(*arguments, **options):
@@ -36,6 +40,28 @@ def test_bad_usage_exits_with_2(arguments, message):
     done = occframe(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_component_tells_its_options():
+    told = " ".join(occframe("plugins", "show", "glasses").stdout.split())
+    assert told.startswith("occlusion glasses (occframe ")
+    assert "values: clear, tinted, gradient, reflective, dark, mirror" in told
+    assert "default: 0.6" in told
+    (found,) = json.loads(occframe("plugins", "show", "--json", "parquet").stdout)
+    url = found["options"][0]
+    assert (found["kind"], url["name"], url["needed"]) == ("dataset", "url", True)
+    assert "See `occframe deglass --help`" in occframe("plugins", "show", "deglass").stdout
+    wrong = occframe("plugins", "show", "glases")
+    assert wrong.returncode == 1
+    assert "did you mean `glasses`?" in wrong.stderr
+
+
+def test_every_component_tells_its_options():
+    """Also where what it can be given is no plain word: tables, paths, blocks of others."""
+    runner = CliRunner()
+    for item in PluginRegistry.discover().components():
+        done = runner.invoke(show, [item.name, "--kind", item.kind], catch_exceptions=False)
+        assert item.summary in done.output
 
 
 def test_plugins_as_json():
