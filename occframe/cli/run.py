@@ -70,7 +70,7 @@ def run(
 
 def _start(processes: int) -> None:
     """This very command, several times, under torchrun; its exit status becomes ours."""
-    host = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    host = [sys.executable, "-m", "occframe.launching", "--standalone", f"--nproc-per-node={processes}"]
     command = [*host, "-m", "occframe", *sys.argv[1:]]
     # One thread each by default, says torchrun; cores divided is what a user means.
     threads = str(max(1, usable_cores() // processes))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +137,8 @@ def test_two_processes_train_as_one_and_one_goes_on_where_two_died(folder):
     dead = run(folder, "two", 2, DIES="1")
     assert dead.returncode != 0
     assert "this process was told to die" in dead.stderr
+    assert re.search(r"error: process [01] of this run ended with status \d+\n  -> ", dead.stderr)
+    assert "ChildFailedError" not in dead.stderr
     assert losses(folder / "two")[:10] == pytest.approx(losses(folder / "one")[:10], abs=1e-4)
     resumed = run(folder, "two-again", 1)
     assert resumed.returncode == 0, resumed.stderr
@@ -158,6 +163,26 @@ def test_two_processes_train_adversaries_as_one(folder, kind, mode):
     assert {"loss.discriminative", "loss.wearers", "loss.feature", "score.made"} <= names
     for one, two in zip(found[1], found[2], strict=True):
         assert {name: two[name] for name in names} == pytest.approx({name: one[name] for name in names}, abs=1e-3)
+
+
+def test_ctrl_c_stops_all_of_them_at_a_safe_place(folder):
+    text = PIPELINE.replace("epochs: 2", "epochs: 500").format(run_dir=folder / "stopped", processes=2)
+    (folder / "plugin.py").write_text(PLUGIN)
+    (folder / "stopped.yaml").write_text(text)
+    command = [sys.executable, "-m", "occframe", "run", str(folder / "stopped.yaml")]
+    running = subprocess.Popen(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    figures = folder / "stopped" / "train" / "metrics.jsonl"
+    for _ in range(600):
+        if figures.exists() and figures.read_text().count("\n") > 20:
+            break
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    told = running.communicate(timeout=120)[1]
+    assert running.returncode == 130
+    assert re.search(r"training stopped after step \d+ of 5000; a checkpoint is kept", told)
+    assert "Traceback" not in told
 
 
 def test_batches_that_cannot_be_dealt_out(folder):
