@@ -6,11 +6,11 @@ pydantic model. Configuration models declare fields of the block types below.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -44,6 +44,8 @@ def _with_suggestion(item: ErrorDetails, cls: type[BaseModel]) -> InitErrorDetai
         near = get_close_matches(key, options, n=1)
         remedy = f"did you mean `{near[0]}`?" if near else f"options: {', '.join(options)}" if options else None
         kind = PydanticCustomError("unknown_key", "unknown option `{key}`", {"key": key, "remedy": remedy})
+    elif kind in _SHAPES:
+        kind = PydanticCustomError(item["type"], _SHAPES[kind])
     elif kind not in _KNOWN_ERRORS:
         # Braces of the finished message must not be read as a template again.
         message = item["msg"].replace("{", "(").replace("}", ")")
@@ -55,6 +57,21 @@ def _with_suggestion(item: ErrorDetails, cls: type[BaseModel]) -> InitErrorDetai
 
 
 _KNOWN_ERRORS = frozenset(get_args(core_schema.ErrorType))
+#: pydantic's words for these are those of Python's types.
+_SHAPES: Mapping[Any, LiteralString] = {
+    "tuple_type": "a list is expected, [first, second]",
+    "list_type": "a list is expected, [first, second]",
+    "dict_type": "a mapping is expected, {key: value}",
+    "model_type": "a mapping is expected, {key: value}",
+}
+
+
+def _told_within(item: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is only too short since pydantic left out what is wrong in it."""
+    length = len(item["loc"])
+    return item["type"] == "too_short" and any(
+        len(other["loc"]) > length and other["loc"][:length] == item["loc"] for other in errors
+    )
 
 
 class Config(BaseModel):
@@ -68,7 +85,8 @@ class Config(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            details = [_with_suggestion(item, cls) for item in error.errors(include_url=False)]
+            errors = error.errors(include_url=False)
+            details = [_with_suggestion(item, cls) for item in errors if not _told_within(item, errors)]
             raise ValidationError.from_exception_data(error.title, details) from None
 
     @classmethod

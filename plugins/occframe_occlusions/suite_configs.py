@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from occframe.component import Config, OcclusionBlock
 from occframe_occlusions.configs import Fraction, Severity
@@ -268,8 +269,23 @@ class FaceSpritesConfig(PicturesConfig):
         return [{"url": str(face_sprite_folder(folder))}]
 
 
-class ChoiceItem(Config):
+class _Item(Config):
+    """An occlusion by itself will do where nothing is to be said beside it."""
+
     occlusion: OcclusionBlock = Field(description="an occlusion")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        return {"occlusion": value} if isinstance(value, str) or (isinstance(value, dict) and "use" in value) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        whole = handler(schema)
+        return {"anyOf": [whole, handler.resolve_ref_schema(whole)["properties"]["occlusion"]]}
+
+
+class ChoiceItem(_Item):
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="how often it is taken, relative to the others")
 
 
@@ -284,8 +300,7 @@ class ChoiceConfig(Config):
         return [{"of": [{"occlusion": "glasses"}, {"occlusion": "erasing", "weight": 2}]}]
 
 
-class ComposeItem(Config):
-    occlusion: OcclusionBlock = Field(description="an occlusion")
+class ComposeItem(_Item):
     probability: Fraction = Field(1.0, description="share of the images that get it")
 
 

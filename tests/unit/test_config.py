@@ -245,7 +245,7 @@ def test_set_where_the_files_own_data_is_wrong_leaves_that_to_validation(registr
     wrong = GOOD.replace("  photos: {", "  1: {")
     assert problems(wrong, registry, "data.photos.path=x")[0][2:] == ("no data set `photos`", "there are: 1")
     listed = GOOD.replace("  photos: {use: faces, path: here}", "  - faces")
-    assert "Input should be a valid dictionary" in problems(listed, registry, "data.faces.path=x")[0][2]
+    assert "a mapping is expected, {key: value}" in problems(listed, registry, "data.faces.path=x")[0][2]
 
 
 def test_a_set_value_that_is_no_yaml_names_the_set(registry):
@@ -355,8 +355,8 @@ def test_every_missing_inline_plugin_is_reported_at_its_line(tmp_path, read):
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("null", "Input should be a valid list, not None"),
-        ("mine.py", "Input should be a valid list, not 'mine.py'"),
+        ("null", "a list is expected, [first, second], not None"),
+        ("mine.py", "a list is expected, [first, second], not 'mine.py'"),
         ("[3]", "Input should be a valid string, not 3"),
     ],
 )
@@ -377,7 +377,7 @@ def test_a_plugins_entry_of_the_wrong_type(tmp_path, read, written, message):
         ("", "a pipeline is a mapping"),
         ("run_dir: x\nsteps: []\n", "List should have at least 1 item"),
         ("run_dir: x\nsteps: [3]\n", "a step is written `use: NAME` with its options beside it"),
-        ("run_dir: x\nsteps: train\n", "Input should be a valid list"),
+        ("run_dir: x\nsteps: train\n", "a list is expected, [first, second]"),
     ],
 )
 def test_files_that_are_no_pipeline(registry, text, message):

@@ -364,6 +364,20 @@ def test_sprites_from_parquet(tmp_path: Path, sprites: Path) -> None:
         build("sprites", url=str(tmp_path / "names.parquet"))
 
 
+@pytest.mark.parametrize(("use", "key"), [("choice", "of"), ("compose", "layers")])
+def test_parts_may_be_written_by_themselves(use: str, key: str) -> None:
+    written: list[Any] = ["hat", {"use": "scarf", "severity": 0.4}]
+    short = build(use, **{key: written})
+    long = build(use, **{key: [{"occlusion": part} for part in written]})
+    assert short.recipe == long.recipe
+    with pytest.raises(ConfigError) as wrong:
+        build(use, **{key: ["hat", 3]})
+    assert "a mapping is expected, {key: value}" in str(wrong.value)
+    assert "at least 1 item" not in str(wrong.value)
+    with pytest.raises(ConfigError, match="at least 1 item"):
+        build(use, **{key: []})
+
+
 def test_a_sweep_sets_the_severity_of_what_is_chosen_from() -> None:
     batch = faces(4, 5)
     generator = build("choice", of=[{"occlusion": "glasses"}, {"occlusion": "scarf"}], severity=0.0)
