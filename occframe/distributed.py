@@ -137,4 +137,5 @@ def agree(module: nn.Module) -> None:
     for value in module.state_dict().values():
         held = value.contiguous()  # a view with gaps would be sent with what lies in them, or refused
         dist.broadcast(held, src=0)
-        value.copy_(held)
+        if held is not value:
+            value.copy_(held)

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-_REMEDY = "  -> what it wrote stands above; run the same command again to go on from the last checkpoint"
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,8 +28,11 @@ def main(arguments: Sequence[str]) -> int:
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         status = failure.exitcode
+        if status == _INTERRUPTED:
+            return status
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        print(f"error: process {rank} of this run ended with {how}\n{_REMEDY}", file=sys.stderr)
+        remedy = "run the same command again to go on from the last checkpoint" if status < 0 else "see above"
+        print(f"error: process {rank} of this run ended with {how}\n  -> {remedy}", file=sys.stderr)
         return 1
     return 0
 

@@ -203,7 +203,7 @@ class Runner:
         """Of several processes all but the first: take part in the steps that are made for several, in silence."""
         self.console.quiet = True
         with stop_on_signal(self._stop, self.console):
-            while (name := distributed.tell("")) is not None:
+            while (name := self._next_step()) is not None:
                 block = self.pipeline.steps[name]
                 self.run_dir = RunDir(self.pipeline.config.run_dir)  # as process 0 left it
                 context = RunningStep(self, name, block, self.run_dir.step_url(name))
@@ -211,6 +211,13 @@ class Runner:
                 if getattr(step, "joint", False):
                     with suppress(Interrupted):  # process 0 says it
                         step.run(context)
+
+    def _next_step(self) -> str | None:
+        """The name of the step that process 0 is about to run; None once it is done, or gone."""
+        try:
+            return distributed.tell("")
+        except RuntimeError:  # it has said why
+            return None
 
     def _describe_run(self) -> None:
         config = self.pipeline.config

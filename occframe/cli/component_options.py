@@ -38,8 +38,9 @@ def show(context: click.Context, name: str, kind: str | None, inline: tuple[Path
 
 
 def _named(registry: PluginRegistry, name: str, kind: str | None) -> list[Component]:
-    plain = name.rpartition(":")[2]
-    kinds = [kind] if kind else dict.fromkeys(item.kind for item in registry.components() if item.name == plain)
+    owner, _, plain = name.rpartition(":")
+    meant = [item for item in registry.components() if item.name == plain and owner in ("", item.owner)]
+    kinds = [kind] if kind else dict.fromkeys(item.kind for item in meant)
     if not kinds:
         near = get_close_matches(plain, {item.name for item in registry.components()}, n=1)
         hint = f"did you mean `{near[0]}`?" if near else "`occframe plugins` lists them"
@@ -53,14 +54,16 @@ def _facts(item: Component) -> dict[str, Any]:
 
 
 def _options(item: Component) -> list[dict[str, Any]]:
-    from pydantic_core import to_jsonable_python
+    from pydantic_core import to_json
 
     found = []
     for name, field in getattr(item.load_config(), "model_fields", {}).items():
         option = {"name": name, "needed": field.is_required(), "description": field.description or ""}
         option["values"] = list(dict.fromkeys(_values(field.annotation)))
         if not field.is_required():
-            option["default"] = to_jsonable_python(field.get_default(call_default_factory=True))
+            default = field.get_default(call_default_factory=not field.default_factory_takes_validated_data)
+            text = to_json(default, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
+            option["default"] = json.loads(text)
         found.append(option)
     return found
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -75,13 +76,13 @@ def _start(processes: int) -> None:
     # One thread each by default, says torchrun; cores divided is what a user means.
     threads = str(max(1, usable_cores() // processes))
     # torch's warnings in C++ advise its own developers.
-    environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"} | os.environ
-    with subprocess.Popen(command, env=environment) as running:
-        while True:
-            try:
-                status = running.wait()
-                break
-            except KeyboardInterrupt:
-                continue  # the processes got it too, and stop at the next safe place
+    environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    # Seconds until who was told to stop is killed: some steps of training and a checkpoint.
+    environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "120"
+    # In a session of their own they are told once, by this process, whether a terminal stops it or somebody else.
+    with subprocess.Popen(command, env=environment | os.environ, start_new_session=True) as running:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: running.send_signal(number))
+        status = running.wait()
     if status:
-        sys.exit(status)
+        sys.exit(128 - status if status < 0 else status)

@@ -134,7 +134,7 @@ class _Occluding:
     def _write(self, writer: FaceParquetWriter, batch: FaceBatch, chosen: Dataset) -> None:
         import torch
 
-        from occframe.face_frame import template_landmarks
+        from occframe.face_frame import face_frame, template_landmarks
         from occframe.hidden import hidden_fractions
         from occframe.occlusion_record import to_plain
         from occframe.random import derive_seed, id_seeds, mix
@@ -148,7 +148,7 @@ class _Occluding:
         points = torch.full_like(template, torch.nan) if batch.landmarks is None else batch.landmarks
         found = points.isfinite().flatten(1).all(1)
         fractions = hidden_fractions(occluded.mask, torch.where(found[:, None, None], points, template))
-        placed = found | chosen.aligned
+        placed = face_frame(points, config.height, config.width).known | chosen.aligned
         for at, row in enumerate(batch.index.tolist()):
             extra: dict[str, Any] = {
                 "mask": _png(occluded.mask[at, 0]),

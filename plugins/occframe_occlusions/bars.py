@@ -88,7 +88,7 @@ class HalfFace(Bar):
         x, y = (torch.arange(0, size, _STEP, dtype=torch.float32, device=side.device) for size in (width, height))
         u, v = FaceFrame.unpack(params["frame"]).to_face(x[None, None, :], y[None, :, None])
         # How far into the face from the hidden side; sorted, what a share of it lies before is known.
-        depth = torch.stack([u, -u, v, -v])[side, rows]
+        depth = torch.where(per_image(side < 2), u, v) * per_image(1 - side % 2 * 2)
         face = within("face", u, v)
         depths = ordered(depth.masked_fill(~face, torch.inf).flatten(1))
         count = face.flatten(1).sum(1)

@@ -65,9 +65,11 @@ class _Combined:
         for generator, rows in zip(self._parts, _rows(picked, picked.device), strict=True):
             own = draws.seeds()
             # Of a part that no image gets too, so that parameters have one structure whatever the batch.
-            shown = rows if len(rows) or not count else torch.zeros(1, dtype=torch.int64, device=rows.device)
-            drawn = generator.sample(_some(batch, shown), own[shown])
-            parts.append(spread(take(drawn, torch.arange(len(rows), device=rows.device)), rows, count))
+            if len(rows) or not count:
+                drawn = generator.sample(_some(batch, rows), own[rows])
+            else:
+                drawn = take(generator.sample(_some(batch, rows.new_zeros(1)), own[:1]), rows)
+            parts.append(spread(drawn, rows, count))
         return {"picked": picked, "parts": parts}
 
     def apply(self, images: Tensor, params: dict[str, Any]) -> Occluded:

@@ -11,6 +11,10 @@ from torch.fx.experimental import _config as symbolic_shapes
 
 from occframe_occlusions.devices import recording
 
+#: Parameters may lie side by side in one piece of memory, where the place of each depends on how many faces there are:
+#: numbers that were equal once are not to be taken for the same. Made once, as each leaves a trace in its thread.
+_APART = symbolic_shapes.patch(use_duck_shape=False)  # type: ignore[attr-defined]
+
 #: (images [B, 3, H, W], parameters of B images) -> tensors, or dictionaries of them, of B images
 Paint = Callable[[Tensor, dict[str, Tensor]], Any]
 
@@ -31,9 +35,7 @@ class Fused:
         key = (images.device, images.dtype, images.shape[1:], images.stride()[1:])
         if key not in self._made:
             self._made[key] = self._recorded(images, params)
-        # Parameters may lie side by side in one piece of memory, where each begins depends on how many faces there are;
-        # numbers that were equal once are not to be taken for the same.
-        with symbolic_shapes.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+        with _APART:
             return self._made[key](images, params)
 
     def _recorded(self, images: Tensor, params: dict[str, Tensor]) -> Callable[..., Any]:

@@ -113,20 +113,25 @@ def _encoded(config: PicturesConfig) -> Iterator[tuple[str, bytes]]:
     fs, path = filesystem(config.url)
     try:
         present = fs.exists(path)
+        files = sorted(fs.find(path)) if present and fs.isdir(path) else [path]
     except Exception as error:  # of any store's own library
         raise OccframeError(
             f"cannot look at {config.url}: {first_line(error)}", remedy="check the URL, and what allows you to read it"
         ) from error
     if not present:
         raise OccframeError(f"there is nothing at {config.url}", remedy="check the `url` of the sprites")
-    files = sorted(fs.find(path)) if fs.isdir(path) else [path]
     pictures = [name for name in files if name.lower().endswith(_SUFFIXES)]
-    if pictures:
-        yield from ((name, fs.cat_file(name)) for name in pictures)
-        return
-    for name in files:
-        if files == [path] or name.endswith(".parquet"):
-            yield from _rows(fs, name, config)
+    parts = [name for name in files if name.endswith(".parquet") or name == path]
+    if pictures == [path]:
+        parts = []
+    if pictures and parts:
+        raise OccframeError(
+            f"{config.url} holds pictures ({pictures[0]}) and Parquet files ({parts[0]})",
+            remedy="name a folder of one of the two",
+        )
+    yield from ((name, fs.cat_file(name)) for name in pictures)
+    for name in parts:
+        yield from _rows(fs, name, config)
 
 
 def _rows(fs: Any, name: str, config: PicturesConfig) -> Iterator[tuple[str, bytes]]:
@@ -152,10 +157,10 @@ def _rows(fs: Any, name: str, config: PicturesConfig) -> Iterator[tuple[str, byt
                         )
                     yield f"{name} row {row}", data
                     row += 1
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
             raise OccframeError(
-                f"{name} is neither a picture ({', '.join(_SUFFIXES)}) nor a Parquet file: {error}",
-                remedy="name one of these, or a folder of them",
+                f"{name} is damaged, or neither a picture ({', '.join(_SUFFIXES)}) nor a Parquet file: {error}",
+                remedy="name one of these, or a folder of them; or write the file anew",
             ) from None
 
 

@@ -277,7 +277,12 @@ class _Item(Config):
     @model_validator(mode="before")
     @classmethod
     def _alone(cls, value: Any) -> Any:
-        return {"occlusion": value} if isinstance(value, str) or (isinstance(value, dict) and "use" in value) else value
+        if isinstance(value, str):
+            return {"occlusion": value}
+        if not isinstance(value, dict) or "use" not in value:
+            return value
+        beside = {key: item for key, item in value.items() if key in cls.model_fields}
+        return {"occlusion": {key: item for key, item in value.items() if key not in beside}} | beside
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -56,6 +56,37 @@ def test_a_component_tells_its_options():
     assert "did you mean `glasses`?" in wrong.stderr
 
 
+def test_options_of_a_plugin_may_have_any_default(tmp_path):
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(
+        textwrap.dedent(
+            """
+            from pydantic import ConfigDict
+            from occframe import Config, hookimpl
+
+            class Thing: ...
+
+            class OddConfig(Config):
+                model_config = ConfigDict(arbitrary_types_allowed=True)
+                thing: Thing = Thing()
+                raw: bytes = b"\\xff"
+                far: float = float("inf")
+
+            @hookimpl
+            def occframe_register_occlusions(register):
+                register("hat", lambda config, context: None, config=OddConfig, summary="an odd hat")
+            """
+        )
+    )
+    told = occframe("plugins", "show", "hat", "--inline-plugin", str(plugin))
+    assert told.returncode != 0
+    assert "registered by" in told.stderr
+    told = occframe("plugins", "show", "inline odd.py:hat", "--inline-plugin", str(plugin), "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)[0]["options"][2]["default"] == "Infinity"
+    assert occframe("plugins", "show", "occframe:hat", "--inline-plugin", str(plugin)).returncode == 0
+
+
 def test_every_component_tells_its_options():
     """Also where what it can be given is no plain word: tables, paths, blocks of others."""
     runner = CliRunner()

@@ -36,6 +36,17 @@ steps:
     checkpoint_minutes: 0.0001
   - {{use: embed, data: faces, model: train}}
 """
+# An occlusion that cannot be built, so that the step that wants it fails in process 0.
+FAILING = """
+
+def fail(config, context):
+    from occframe import OccframeError
+    raise OccframeError("told to fail", remedy="fix it")
+
+@hookimpl
+def occframe_register_occlusions(register):
+    register("absent-one", fail, config=Config, summary="fails")
+"""
 # Features of a recogniser that sees faces whole: a step's shares of a batch are shares of each process's part.
 ADVERSARIES = """
 version: 1
@@ -165,24 +176,56 @@ def test_two_processes_train_adversaries_as_one(folder, kind, mode):
         assert {name: two[name] for name in names} == pytest.approx({name: one[name] for name in names}, abs=1e-3)
 
 
-def test_ctrl_c_stops_all_of_them_at_a_safe_place(folder):
-    text = PIPELINE.replace("epochs: 2", "epochs: 500").format(run_dir=folder / "stopped", processes=2)
+def begun(folder: Path, name: str) -> subprocess.Popen[str]:
+    """A training of two processes that has taken some steps."""
     (folder / "plugin.py").write_text(PLUGIN)
-    (folder / "stopped.yaml").write_text(text)
-    command = [sys.executable, "-m", "occframe", "run", str(folder / "stopped.yaml")]
-    running = subprocess.Popen(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    figures = folder / "stopped" / "train" / "metrics.jsonl"
+    pipeline = folder / f"{name}.yaml"
+    pipeline.write_text(PIPELINE.replace("epochs: 2", "epochs: 500").format(run_dir=folder / name, processes=2))
+    command = [sys.executable, "-m", "occframe", "run", str(pipeline)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    figures = folder / name / "train" / "metrics.jsonl"
     for _ in range(600):
         if figures.exists() and figures.read_text().count("\n") > 20:
             break
         time.sleep(0.1)
+    return running
+
+
+def test_ctrl_c_stops_all_of_them_at_a_safe_place(folder):
+    running = begun(folder, "stopped")
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does
     told = running.communicate(timeout=120)[1]
     assert running.returncode == 130
     assert re.search(r"training stopped after step \d+ of 5000; a checkpoint is kept", told)
     assert "Traceback" not in told
+
+
+def test_who_is_told_to_end_ends_all_of_them(folder):
+    """As ``docker stop`` tells the first process, and that one alone."""
+    running = begun(folder, "told")
+    os.kill(running.pid, signal.SIGTERM)
+    told = running.communicate(timeout=120)[1]
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "a checkpoint is kept" in told
+
+
+def test_an_error_of_process_0_is_told_once(folder):
+    pipeline = folder / "failing.yaml"
+    text = PIPELINE.replace("epochs: 2", "epochs: 1").replace("model: train", "model: train, occlusion: absent-one")
+    pipeline.write_text(text.format(run_dir=folder / "failing", processes=2))
+    (folder / "plugin.py").write_text(PLUGIN + FAILING)
+    done = subprocess.run(
+        [sys.executable, "-m", "occframe", "run", str(pipeline)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 1
+    assert "told to fail" in done.stderr
+    assert "fix it" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_batches_that_cannot_be_dealt_out(folder):

@@ -104,7 +104,7 @@ def test_a_recipe_says_what_pictures_were_used_not_where_they_lie(tmp_path: Path
         (tmp_path / folder).mkdir()
         sprite = np.full((20, 30, 4), shade, np.uint8)
         cv2.imwrite(str(tmp_path / folder / "sprite.png"), sprite)
-        writing = tmp_path / folder / "faces.parquet"
+        writing = tmp_path / f"{folder}.parquet"
         with FaceParquetWriter(str(writing)) as writer:
             writer.add("a", "a", np.full((112, 112, 3), shade, np.uint8))
         sprites = {"use": "sprites", "url": str(tmp_path / folder)}

@@ -306,7 +306,9 @@ def test_missing_and_empty_sprites_are_errors(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "broken.png"), np.zeros((9, 9, 4), np.uint8))
     with pytest.raises(OccframeError, match=r"broken\.png is transparent all over"):
         build("sprites", url=str(tmp_path))
-    with pytest.raises(OccframeError, match=r"suite_configs\.py is neither a picture .* nor a Parquet file"):
+    with pytest.raises(
+        OccframeError, match=r"suite_configs\.py is damaged, or neither a picture .* nor a Parquet file"
+    ):
         build("sprites", url=suite_configs.__file__)
 
 
@@ -359,6 +361,14 @@ def test_sprites_from_parquet(tmp_path: Path, sprites: Path) -> None:
         assert theirs.version == ours.version
         assert torch.equal(ours.apply(batch.images, params).images, theirs.apply(batch.images, params).images)
     assert build("sprites", url=str(sprites / "disc.png")).pictures.count == 1
+    (tmp_path / "parts" / "seen.png").write_bytes(encoded[0])
+    with pytest.raises(OccframeError, match=r"holds pictures \(.*seen\.png\) and Parquet files \(.*0\.parquet\)"):
+        build("sprites", url=str(tmp_path / "parts"))
+    whole = bytearray((tmp_path / "sprites.parquet").read_bytes())
+    whole[-200:-100] = b"\xff" * 100  # of its footer
+    (tmp_path / "sprites.parquet").write_bytes(whole)
+    with pytest.raises(OccframeError, match=r"sprites\.parquet is damaged"):
+        build("sprites", url=str(tmp_path / "sprites.parquet"))
     pq.write_table(pa.table({"image": ["disc.png"]}), tmp_path / "names.parquet")
     with pytest.raises(OccframeError, match=r"names\.parquet row 0: `image` holds str, not a picture's bytes"):
         build("sprites", url=str(tmp_path / "names.parquet"))
@@ -376,6 +386,11 @@ def test_parts_may_be_written_by_themselves(use: str, key: str) -> None:
     assert "at least 1 item" not in str(wrong.value)
     with pytest.raises(ConfigError, match="at least 1 item"):
         build(use, **{key: []})
+    beside = {"choice": {"weight": 3}, "compose": {"probability": 0.3}}[use]
+    assert (
+        build(use, **{key: [{"use": "scarf"} | beside]}).recipe
+        == build(use, **{key: [{"occlusion": "scarf"} | beside]}).recipe
+    )
 
 
 def test_a_sweep_sets_the_severity_of_what_is_chosen_from() -> None:
