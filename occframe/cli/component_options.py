@@ -61,7 +61,8 @@ def _options(item: Component) -> list[dict[str, Any]]:
         option = {"name": name, "needed": field.is_required(), "description": field.description or ""}
         option["values"] = list(dict.fromkeys(_values(field.annotation)))
         if not field.is_required():
-            default = field.get_default(call_default_factory=not field.default_factory_takes_validated_data)
+            needs_others = getattr(field, "default_factory_takes_validated_data", False)  # from pydantic 2.10 on
+            default = field.get_default(call_default_factory=not needs_others)
             text = to_json(default, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
             option["default"] = json.loads(text)
         found.append(option)
