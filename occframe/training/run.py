@@ -103,3 +103,14 @@ def carry_out(context: StepContext, training: Training[Any], batch_size: int) ->
             f"{context.device} has no memory left for batches of {batch_size} images: {first_line(error)}",
             remedy="lower batch_size, or set precision: bf16",
         ) from error
+    except RuntimeError as error:
+        if training.together.several and _lost_another(error):
+            raise OccframeError(
+                f"another process of this training is gone: {first_line(error)}", remedy="see what that one wrote"
+            ) from error
+        raise
+
+
+def _lost_another(error: RuntimeError) -> bool:
+    """NCCL's errors have a class of their own, gloo's tell where in gloo they come from."""
+    return isinstance(error, torch.distributed.DistError) or "gloo/" in str(error)
