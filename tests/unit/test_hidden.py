@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -47,6 +49,17 @@ def test_there_and_back_again(
     again = FaceFrame.unpack(frame.pack())
     assert torch.equal(
         again.to_image(torch.tensor([u]), torch.tensor([v]))[0], frame.to_image(torch.tensor([u]), torch.tensor([v]))[0]
+    )
+
+
+@pytest.mark.parametrize("degrees", [0, 50, 72, 80])
+def test_a_profile_is_as_large_as_the_face(degrees: float) -> None:
+    """Turning brings the eyes together; a face unit down the face stays what it was."""
+    points = TEMPLATE.clone()
+    middle = points[:, :, 0].mean()
+    points[:, :, 0] = middle + (points[:, :, 0] - middle) * math.cos(math.radians(degrees))
+    assert face_frame(points, 112, 112).scale.item() == pytest.approx(
+        face_frame(TEMPLATE, 112, 112).scale.item(), rel=0.02
     )
 
 
