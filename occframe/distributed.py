@@ -119,6 +119,13 @@ def mean(values: Tensor) -> Tensor:
     return values.div_(ranks().count)
 
 
+def told_alike(figures: list[Tensor], together: Ranks) -> list[Tensor]:
+    """Scalars that a step tells: the means of what the processes found, where there are several."""
+    import torch
+
+    return list(mean(torch.stack(figures))) if together.several else figures
+
+
 def mean_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Of each parameter that has one, over the processes, in place: all in one exchange, after the backward pass."""
     import torch

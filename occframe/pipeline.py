@@ -162,30 +162,30 @@ class Runner:
         """
         with distributed.joined() as ranks:
             if ranks.is_main:
-                self._lead(start, only, processes)
+                try:
+                    self._lead(start, only, processes)
+                except Interrupted:
+                    distributed.tell(None)  # the others wait for the next step
+                    raise
+                distributed.tell(None)
             else:
                 self._follow()
         chosen = {name: self.run_dir.steps[name] for name in self.pipeline.steps if name in self.run_dir.steps}
         return RunResult(self.run_dir.url, chosen, [line for record in chosen.values() for line in record.headlines])
 
     def _lead(self, start: str | None, only: str | None, processes: int) -> None:
-        try:
-            with self.run_dir.lock(), stop_on_signal(self._stop, self.console):
-                plan = self.plan(start=start, only=only)
-                self._describe_run()
-                with closing(self.engine), self.tracking.of(self._trackers(), self._run_facts()):
-                    if processes > 1:
-                        self._run_side_by_side(plan, processes)
-                    else:
-                        for step in plan:
-                            if step.action == "skip":
-                                self._skip(step)
-                            else:
-                                self._run_step(step)
-        except Interrupted:
-            distributed.tell(None)  # the others wait for the next step
-            raise
-        distributed.tell(None)
+        with self.run_dir.lock(), stop_on_signal(self._stop, self.console):
+            plan = self.plan(start=start, only=only)
+            self._describe_run()
+            with closing(self.engine), self.tracking.of(self._trackers(), self._run_facts()):
+                if processes > 1:
+                    self._run_side_by_side(plan, processes)
+                else:
+                    for step in plan:
+                        if step.action == "skip":
+                            self._skip(step)
+                        else:
+                            self._run_step(step)
 
     def _run_side_by_side(self, plan: Sequence[PlannedStep], processes: int) -> None:
         from occframe.parallel import run_steps

@@ -27,7 +27,7 @@ def show(context: click.Context, name: str, kind: str | None, inline: tuple[Path
     """Every option of the component NAME, with its default and meaning."""
     components = _named(PluginRegistry.discover(inline=inline), name, kind)
     if as_json:
-        click.echo(json.dumps([_facts(item) | {"options": _options(item)} for item in components], indent=2))
+        click.echo(json.dumps([facts(item) | {"options": _options(item)} for item in components], indent=2))
         return
     for item in components:
         title = click.style(f"{item.kind} {item.name}", bold=True)
@@ -48,9 +48,10 @@ def _named(registry: PluginRegistry, name: str, kind: str | None) -> list[Compon
     return [registry.find(one, name) for one in kinds]
 
 
-def _facts(item: Component) -> dict[str, Any]:
-    facts = {key: getattr(item, key) for key in ("kind", "name", "owner", "version", "summary")}
-    return facts | {"caps": sorted(item.caps)}
+def facts(item: Component) -> dict[str, Any]:
+    """As JSON tells of a component."""
+    named = {key: getattr(item, key) for key in ("kind", "name", "owner", "version", "plugin", "summary")}
+    return named | {"caps": sorted(item.caps)}
 
 
 def _options(item: Component) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from occframe.cli.component_options import show
+from occframe.cli.component_options import facts, show
 from occframe.errors import OccframeError
 from occframe.plugins import KINDS, PluginRegistry
 
@@ -40,11 +40,7 @@ def _as_json(registry: PluginRegistry, kind: str | None) -> dict[str, object]:
             {key: getattr(record, key) for key in ("name", "distribution", "version", "status", "error")}
             for record in registry.records
         ],
-        "components": [
-            {key: getattr(item, key) for key in ("kind", "name", "owner", "version", "plugin", "summary")}
-            | {"caps": sorted(item.caps)}
-            for item in registry.components(kind)
-        ],
+        "components": [facts(item) for item in registry.components(kind)],
     }
 
 

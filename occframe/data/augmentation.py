@@ -29,9 +29,6 @@ _ANOTHER = 0x2545F4914F6CDD1D
 _GREY = (9798, 19235, 3735)
 
 
-_DONE = torch.empty(0, dtype=torch.int64)
-
-
 @dataclass(frozen=True)
 class Draws:
     """Positions in a batch, int64 each, of the pictures to mirror, to occlude, to photograph and to turn grey.
@@ -98,10 +95,9 @@ class Augmentation:
         which may be changed in place."""
         if len(draws.mirrored):
             batch = _mirrored(batch, draws.mirrored)
-        params = None
         if self._occlusion is not None and len(draws.occluded):
-            params = self._occlusion.sample(_rows(batch, draws.occluded), draws.seeds)
-        return batch, replace(draws, params=params, mirrored=_DONE, seeds=_DONE)
+            draws = replace(draws, params=self._occlusion.sample(_rows(batch, draws.occluded), draws.seeds))
+        return batch, draws
 
     def __call__(self, batch: FaceBatch, draws: Draws) -> FaceBatch:
         """All that remains to be done, as both were ``begun``. batch: its images may be changed in place. draws: on the

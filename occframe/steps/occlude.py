@@ -134,7 +134,7 @@ class _Occluding:
     def _write(self, writer: FaceParquetWriter, batch: FaceBatch, chosen: Dataset) -> None:
         import torch
 
-        from occframe.face_frame import face_frame, template_landmarks
+        from occframe.face_frame import face_frame
         from occframe.hidden import hidden_fractions
         from occframe.occlusion_record import to_plain
         from occframe.random import derive_seed, id_seeds, mix
@@ -144,10 +144,9 @@ class _Occluding:
         seeds = torch.from_numpy(mix(derive_seed("occlude", config.seed), 0, id_seeds(ids)))
         params = self.generator.sample(batch, seeds)
         occluded: Occluded = self.generator.apply(batch.images, params)
-        template = template_landmarks(config.height, config.width).expand(len(ids), 5, 2)
-        points = torch.full_like(template, torch.nan) if batch.landmarks is None else batch.landmarks
+        points = torch.full((len(ids), 5, 2), torch.nan) if batch.landmarks is None else batch.landmarks
         found = points.isfinite().flatten(1).all(1)
-        fractions = hidden_fractions(occluded.mask, torch.where(found[:, None, None], points, template))
+        fractions = hidden_fractions(occluded.mask, points)
         placed = face_frame(points, config.height, config.width).known | chosen.aligned
         for at, row in enumerate(batch.index.tolist()):
             extra: dict[str, Any] = {
@@ -207,7 +206,7 @@ class _Occluding:
 
         return source_digest(pictures())
 
-    @property
+    @cached_property
     def _written(self) -> Dataset:
         from occframe.data import ParquetFaces
         from occframe.storage import join

@@ -97,11 +97,8 @@ class TrainStep:
     joint = True  # every process of a run takes its part of each batch
 
     def run(self, context: StepContext) -> StepOutcome:
-        import torch
-
         from occframe.data import Quarantine
         from occframe.models import save_model
-        from occframe.random import derive_seed
         from occframe.training.run import carry_out, images_a_step, seeded
 
         config: TrainConfig = context.config
@@ -112,8 +109,6 @@ class TrainStep:
         quarantine = Quarantine()
         with seeded(context, "train"):
             training = _assemble(context, faces, classes, batch_size, quarantine, together)
-            if not together.is_main:  # the networks are alike; what training draws, dropout for one, is not
-                torch.manual_seed(derive_seed(context.seed, "train", together.rank))
             carry_out(context, training, batch_size)
         if not together.is_main:
             return StepOutcome()
@@ -157,7 +152,6 @@ def _assemble(
     together: Ranks,
 ) -> Training[GradientStep]:
     """Everything built, checked against each other and on the device, nothing trained yet."""
-    import torch
 
     from occframe.data import FaceLoader
     from occframe.models import begin_from, load_model
@@ -167,7 +161,7 @@ def _assemble(
     from occframe.training.optimisers import build_optimiser
     from occframe.training.parts import apply_parts
     from occframe.training.recogniser import GradientStep, Recogniser, Term
-    from occframe.training.run import training_of
+    from occframe.training.run import synchronised, training_of
     from occframe.weights import load_weights
 
     config: TrainConfig = context.config
@@ -220,8 +214,7 @@ def _assemble(
     recogniser = Recogniser(
         backbone, terms, precision=precision, channels_last=config.channels_last, teacher=teacher
     ).to(device)
-    if together.several and device.startswith("cuda"):
-        recogniser = torch.nn.SyncBatchNorm.convert_sync_batchnorm(recogniser)  # type: ignore[no-untyped-call]
+    recogniser = synchronised(recogniser, device, together)
     factors = apply_parts(recogniser, config.parts)
     recogniser.train()
     if config.compile:

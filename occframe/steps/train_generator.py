@@ -112,11 +112,8 @@ class TrainGeneratorStep:
     joint = True  # every process of a run takes its part of each batch
 
     def run(self, context: StepContext) -> StepOutcome:
-        import torch
-
         from occframe.data import Quarantine
         from occframe.generators import save_generator
-        from occframe.random import derive_seed
         from occframe.training.run import carry_out, seeded
 
         config: TrainGeneratorConfig = context.config
@@ -124,8 +121,6 @@ class TrainGeneratorStep:
         quarantine = Quarantine()
         with seeded(context, "train"):
             training, networks = _assemble(context, quarantine, together)
-            if not together.is_main:  # the networks are alike; what training draws, dropout for one, is not
-                torch.manual_seed(derive_seed(context.seed, "train", together.rank))
             carry_out(context, training, config.batch_size)
         if not together.is_main:
             return StepOutcome()
@@ -155,8 +150,6 @@ def _assemble(
     context: StepContext, quarantine: Quarantine, together: Ranks
 ) -> tuple[Training[AdversarialStep], Adversaries]:
     """Everything built, checked against each other and on the device, nothing trained yet."""
-    import torch
-
     from occframe.model_files import read_state
     from occframe.models import load_model
     from occframe.precision import resolve_precision
@@ -164,7 +157,7 @@ def _assemble(
     from occframe.training.adversarial_watch import Watch
     from occframe.training.compiling import compile_in_place
     from occframe.training.frozen_features import FrozenFeatures
-    from occframe.training.run import training_of
+    from occframe.training.run import synchronised, training_of
     from occframe.weights import load_state_dict
 
     config: TrainGeneratorConfig = context.config
@@ -173,10 +166,7 @@ def _assemble(
     if config.start is not None:
         origin = context.artefact(config.start).url
         load_state_dict(generator, read_state(origin), origin=origin)
-    networks = Adversaries(generator, decay=config.ema).to(device)
-    if together.several and device.startswith("cuda"):
-        networks = torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)  # type: ignore[no-untyped-call]
-    networks.train()
+    networks = synchronised(Adversaries(generator, decay=config.ema).to(device), device, together).train()
     there = config.augment_on == "device"
     occlusion = None
     if config.occlusion is not None:

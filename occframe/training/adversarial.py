@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from occframe.distributed import ALONE, Ranks, agree, mean, mean_gradients
+from occframe.distributed import ALONE, Ranks, agree, mean_gradients, told_alike
 from occframe.errors import OccframeError
 from occframe.generators import from_generator_output, to_generator_input
 from occframe.precision import ResolvedPrecision, autocast
@@ -141,7 +141,7 @@ class AdversarialStep:
             spread = [images[:, :, coarse, coarse].std(dim=0).mean() for images in (made, given)]
             variety = spread[0] / spread[1].clamp(min=1e-6)
         told = [figure.detach() for figure in (judged, *(error for _, error in errors), total, *scores, variety)]
-        return list(mean(torch.stack(told))) if self._together.several else told
+        return told_alike(told, self._together)
 
     def _generate(self, images: Tensor) -> Tensor:
         with record_function("forward"), autocast(self.precision, images.device.type):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from occframe.distributed import ALONE, Ranks, mean
+from occframe.distributed import ALONE, Ranks, told_alike
 from occframe.errors import OccframeError
 from occframe.images import to_model_input
 from occframe.models import LoadedModel, embed_images
@@ -153,7 +153,7 @@ class GradientStep:
             self._scaler.update()
             self.optimiser.zero_grad(set_to_none=True)
         told = [figure.detach() for figure in [*figures, *measured]]
-        return list(mean(torch.stack(told))) if self._together.several else told
+        return told_alike(told, self._together)
 
     @property
     def skips_overflow(self) -> bool:

@@ -33,6 +33,13 @@ def seeded(context: StepContext, purpose: str) -> Iterator[None]:
         yield
 
 
+def synchronised(networks: Any, device: str, together: Ranks) -> Any:
+    """The same module, whose batch norm sees the batch of all processes where it can: on GPUs."""
+    if together.several and device.startswith("cuda"):
+        return torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)  # type: ignore[no-untyped-call]
+    return networks
+
+
 def images_a_step(context: StepContext, wanted: int, faces: int, together: Ranks = ALONE) -> int:
     """How many faces a batch holds where the data set may be smaller; said where it is.
 
@@ -89,6 +96,8 @@ def carry_out(context: StepContext, training: Training[Any], batch_size: int) ->
 
     Raises OccframeError where the device's memory is too small, and what ``Training.run`` raises.
     """
+    if not training.together.is_main:  # the networks are alike; what training draws, dropout for one, is not
+        torch.manual_seed(derive_seed(context.seed, "train", training.together.rank))
     if done := training.resume():
         context.note(f"went on from the checkpoint of step {done} of {training.total_steps}")
     left = training.total_steps - training.step

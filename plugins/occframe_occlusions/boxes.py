@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from occframe.component import BuildContext
-from occframe.errors import OccframeError
 from occframe.random import derive_seed, uniform
 from occframe.types import FaceBatch, Occluded
+from occframe_occlusions.checks import check_batch, check_params
 from occframe_occlusions.devices import divided
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fills import NOISE, SIDE, choose_fill, noise
-from occframe_occlusions.painted import Params, check_batch, check_images
+from occframe_occlusions.painted import Params
 from occframe_occlusions.suite_configs import BlockGridConfig, ErasingConfig
 
 
@@ -41,9 +41,7 @@ class Boxes:
         return {"severity": severity, "boxes": boxes} | choose_fill(draws, self.config.fills, batch.images)
 
     def apply(self, images: Tensor, params: Mapping[str, Tensor]) -> Occluded:
-        check_images(images)
-        if len(params["boxes"]) != len(images):
-            raise OccframeError(f"parameters of {len(params['boxes'])} images for {len(images)} images")
+        check_params(images, params["boxes"])
         known = {name: value.to(images.device) for name, value in params.items()}
         if images.device.type == "cpu" and images.dtype == torch.uint8:
             return self._apply_by_slices(images, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,9 +14,9 @@ from occframe.errors import OccframeError
 from occframe.occlusion_record import described
 from occframe.random import derive_seed
 from occframe.types import FaceBatch, Occluded, OcclusionGenerator
+from occframe_occlusions.checks import check_batch, check_params
 from occframe_occlusions.configs import Severity
 from occframe_occlusions.draws import Draws
-from occframe_occlusions.painted import check_batch
 from occframe_occlusions.suite_configs import ChoiceConfig, ChoiceItem, ComposeConfig, ComposeItem
 from occframe_occlusions.trees import spread, take
 
@@ -61,20 +62,20 @@ class _Combined:
         count = len(batch.images)
         draws = Draws(seeds.to(batch.images.device), derive_seed(self.name) % 2**31)
         picked = self.pick(draws)
+        bare = replace(batch, mask=None, clean=None)
         parts = []
         for generator, rows in zip(self._parts, _rows(picked, picked.device), strict=True):
             own = draws.seeds()
             # Of a part that no image gets too, so that parameters have one structure whatever the batch.
             if len(rows) or not count:
-                drawn = generator.sample(_some(batch, rows), own[rows])
+                drawn = generator.sample(take(bare, rows), own[rows])
             else:
-                drawn = take(generator.sample(_some(batch, rows.new_zeros(1)), own[:1]), rows)
+                drawn = take(generator.sample(take(bare, rows.new_zeros(1)), own[:1]), rows)
             parts.append(spread(drawn, rows, count))
         return {"picked": picked, "parts": parts}
 
     def apply(self, images: Tensor, params: dict[str, Any]) -> Occluded:
-        if len(params["picked"]) != len(images):
-            raise OccframeError(f"parameters of {len(params['picked'])} images for {len(images)} images")
+        check_params(images, params["picked"])
         out = images.clone()
         mask = torch.zeros(len(images), 1, *images.shape[2:], device=images.device)
         named: dict[str, Tensor] = {}
@@ -116,15 +117,6 @@ class Compose(_Combined):
 
     def pick(self, draws: Draws) -> Tensor:
         return torch.stack([draws.unit() < probability for probability in self._probabilities], dim=1)
-
-
-def _some(batch: FaceBatch, rows: Tensor) -> FaceBatch:
-    def of(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows.to(values.device)]
-
-    identities, landmarks = of(batch.identities), of(batch.landmarks)
-    index = batch.index[rows.to(batch.index.device)]
-    return FaceBatch(batch.images[rows], index, identities=identities, landmarks=landmarks)
 
 
 def _rows(picked: Tensor, device: torch.device) -> Sequence[Tensor]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from occframe.constants import constant
-from occframe.errors import OccframeError
 from occframe.face_frame import FaceFrame, face_frame, template_landmarks
 from occframe.random import derive_seed
 from occframe.types import FaceBatch, Occluded
 from occframe_occlusions.canvas import Canvas, Window
+from occframe_occlusions.checks import check_batch, check_params
 from occframe_occlusions.devices import may_look
 from occframe_occlusions.draws import Draws
 from occframe_occlusions.fused import Fused
@@ -80,10 +80,8 @@ class Painted:
         return params | self.choose(draws, params, batch.images)
 
     def apply(self, images: Tensor, params: Mapping[str, Tensor]) -> Occluded:
-        check_images(images)
+        check_params(images, params["severity"])
         known = {name: value.to(images.device) for name, value in params.items()}
-        if len(known["severity"]) != len(images):
-            raise OccframeError(f"parameters of {len(known['severity'])} images for {len(images)} images")
         if self._fused is not None or not may_look(images):  # on a GPU windows would have to be waited for
             return self._whole(images, known)
         height, width = images.shape[2:]
@@ -156,17 +154,6 @@ class Painted:
         size = constant((height, width), low.device)
         low, high = low.clamp(min=0).minimum(size), high.clamp(min=0).minimum(size)
         return torch.cat([low, high], dim=1).long() * shown[:, None]
-
-
-def check_batch(images: Tensor, seeds: Tensor) -> None:
-    check_images(images)
-    if seeds.shape != images.shape[:1] or seeds.dtype != torch.int64:
-        raise OccframeError(f"[{len(images)}] int64 seeds expected, got {list(seeds.shape)} {seeds.dtype}")
-
-
-def check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise OccframeError(f"[B, 3, H, W] images, uint8 or float, expected; got {list(images.shape)} {images.dtype}")
 
 
 def _joined(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:

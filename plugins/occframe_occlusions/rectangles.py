@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occframe import BuildContext, FaceBatch, OccframeError, Occluded
+from occframe import BuildContext, FaceBatch, Occluded
 from occframe.data import load_faces
 from occframe.occlusion_record import source_digest
 from occframe.random import id_seeds, uniform
 from occframe.types import Dataset
+from occframe_occlusions.checks import check_batch, check_params
 from occframe_occlusions.configs import RectanglesConfig
-from occframe_occlusions.painted import check_batch, check_images
 from occframe_occlusions.patterns import textures
 
 _TEXTURES = 48
@@ -120,9 +120,7 @@ class Rectangles:
         return RectangleParams(*map(torch.from_numpy, (corner, size, picture, cut, colour)))
 
     def apply(self, images: Tensor, params: RectangleParams) -> Occluded:
-        check_images(images)
-        if len(params.corner) != len(images):
-            raise OccframeError(f"parameters of {len(params.corner)} images for {len(images)} images")
+        check_params(images, params.corner)
         if images.device.type == "cpu" and images.dtype == torch.uint8:
             copied = images.permute(0, 2, 3, 1).numpy().copy(order="K").transpose(0, 3, 1, 2)  # laid out as it was
             return self.apply_(torch.from_numpy(copied), params)

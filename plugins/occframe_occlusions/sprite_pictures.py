@@ -121,9 +121,7 @@ def _encoded(config: PicturesConfig) -> Iterator[tuple[str, bytes]]:
     if not present:
         raise OccframeError(f"there is nothing at {config.url}", remedy="check the `url` of the sprites")
     pictures = [name for name in files if name.lower().endswith(_SUFFIXES)]
-    parts = [name for name in files if name.endswith(".parquet") or name == path]
-    if pictures == [path]:
-        parts = []
+    parts = [name for name in files if name.endswith(".parquet") or (name == path and not pictures)]
     if pictures and parts:
         raise OccframeError(
             f"{config.url} holds pictures ({pictures[0]}) and Parquet files ({parts[0]})",

@@ -211,17 +211,9 @@ def test_who_is_told_to_end_ends_all_of_them(folder):
 
 
 def test_an_error_of_process_0_is_told_once(folder):
-    pipeline = folder / "failing.yaml"
     text = PIPELINE.replace("epochs: 2", "epochs: 1").replace("model: train", "model: train, occlusion: absent-one")
-    pipeline.write_text(text.format(run_dir=folder / "failing", processes=2))
     (folder / "plugin.py").write_text(PLUGIN + FAILING)
-    done = subprocess.run(
-        [sys.executable, "-m", "occframe", "run", str(pipeline)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = started(folder, "failing", text, {"processes": 2})
     assert done.returncode == 1
     assert "told to fail" in done.stderr
     assert "fix it" in done.stderr
